@@ -1,0 +1,58 @@
+"""What is done to gradients before Keras' optimizer base class sees them: checked, made dense."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+
+def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+    """Raises unless each gradient that is not None has the shape of its variable.
+
+    Keras leaves this to the arithmetic, which fails half-way through the variables, or
+    broadcasts in silence.
+
+    Raises:
+        ValueError: if the numbers of gradients and variables differ, or a shape does.
+    """
+    if len(gradients) != len(variables):
+        raise ValueError(
+            f"Each variable takes one gradient (None where there is none). Received: "
+            f"{len(gradients)} gradients for {len(variables)} variables. Pass the gradients in "
+            "the order of the variables that the optimizer was built with, or pass the variables "
+            "as well."
+        )
+    for gradient, variable in zip(gradients, variables, strict=True):
+        if gradient is None:
+            continue
+        found, wanted = _static_shape(gradient), tuple(variable.shape)
+        if found is None:  # A compiled step may not know; the arithmetic will.
+            continue
+        if len(found) != len(wanted) or any(
+            a is not None and a != b for a, b in zip(found, wanted, strict=True)
+        ):
+            raise ValueError(
+                "A gradient must have the shape of its variable. Received: a gradient of shape "
+                f"{found} for the variable {getattr(variable, 'path', variable.name)} of shape "
+                f"{wanted}. Pass the gradients in the order of the variables; nothing was updated."
+            )
+
+
+def dense(gradient: Any, shape: Sequence[int]) -> Any:
+    """Returns a `tf.IndexedSlices` (the gradient of an embedding) as a dense tensor.
+
+    Rows that a batch names twice are summed, so that clipping and accumulation see the gradient
+    itself. Anything else is returned as it is.
+    """
+    if hasattr(gradient, "indices") and hasattr(gradient, "dense_shape"):
+        return keras.ops.scatter(
+            keras.ops.expand_dims(gradient.indices, -1), gradient.values, tuple(shape)
+        )
+    return gradient
+
+
+def _static_shape(tensor: Any) -> tuple[int | None, ...] | None:
+    shape = getattr(tensor, "shape", None)
+    if shape is None:
+        shape = keras.ops.shape(tensor)
+    return None if getattr(shape, "rank", 0) is None else tuple(shape)

@@ -1,0 +1,212 @@
+"""A hyperparameter: float | schedule | callable, to a tracked, settable, serializable value.
+
+The optimizer holds each hyperparameter as Keras holds its learning rate, as a *source*:
+a `keras.Variable` (made from a number, settable while training), a `LearningRateSchedule`
+(read at a step), or a callable without arguments (called when the value is needed).
+"""
+
+import inspect
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras.optimizers.schedules import LearningRateSchedule
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """The name and the range of one hyperparameter, and what follows from them.
+
+    Attributes:
+        name: the argument and the property that it is known by.
+        supremum: the values allowed are those in [0, supremum).
+    """
+
+    name: str
+    supremum: float = math.inf
+
+    def checked(self, value: Any) -> Any:
+        """Returns a number as a float, and a schedule or callable as it is.
+
+        Raises:
+            TypeError: if it is none of these, or a callable that wants arguments.
+            ValueError: if the number, or what the schedule returns for step 1, is not a scalar
+                in the allowed range.
+        """
+        if isinstance(value, LearningRateSchedule):
+            # A schedule is a pure function of the step, so it can be tried: at step 1, which is
+            # the first that a momentum is read at and the second for a learning rate.
+            step = keras.ops.convert_to_tensor(1, keras.backend.standardize_dtype("int"))
+            tried = value(step)
+            received = f"{tried!r} from {value!r} at step 1"
+            self.check_scalar(tried, received)
+            if not _is_symbolic(tried):
+                self.number(tried, received)
+            return value
+        if callable(value) and not _is_array(value):
+            _check_takes_no_arguments(self.name, value)
+            return value
+        return self.number(value, f"{self.name}={value!r}")
+
+    def number(self, value: Any, received: str) -> float:
+        """Returns `value` as a float; raises if it is not a number in the allowed range."""
+        if _is_array(value):
+            self.check_scalar(value, received)
+            value = _numpy(value).item()
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+            raise TypeError(self._refusal(received, type(value).__name__))
+        # Seen in the precision that it will be kept in: 1 - 1e-9 is 1 there, and 1e39 is infinite.
+        try:
+            with np.errstate(over="ignore"):
+                kept = float(np.asarray(float(value), value_dtype()))
+        except OverflowError:  # An integer beyond the range of a float.
+            kept = math.inf
+        if not 0.0 <= kept < self.supremum:
+            raise ValueError(self._refusal(received, type(value).__name__))
+        return float(value)
+
+    def check_scalar(self, value: Any, received: str) -> None:
+        """Raises unless `value`, a number or a tensor (symbolic, perhaps), has the shape ()."""
+        shape = getattr(value, "shape", ())
+        if tuple(shape) != ():
+            raise ValueError(
+                f"`{self.name}` must be one number, a scalar of shape (). Received: {received} "
+                f"with the shape {tuple(shape)}. Return a scalar; factors for single variables "
+                "are not what a schedule or a callable is for."
+            )
+
+    def source(self, value: Any, add_variable: Any) -> Any:
+        """Returns the source for a checked value; a number becomes a tracked variable.
+
+        Args:
+            value: what `checked` returned.
+            add_variable: the `add_variable` method of the optimizer that will own the variable.
+        """
+        if callable(value):
+            return value
+        dtype = value_dtype()
+        return add_variable(
+            shape=(),
+            # As an array of the final dtype: a Python float would pass through float32.
+            initializer=keras.initializers.Constant(np.asarray(value, dtype)),
+            dtype=dtype,
+            aggregation="only_first_replica",
+            name=self.name,
+        )
+
+    def read(self, source: Any, step: Any) -> Any:
+        """Returns the present value: a variable, tensor or number, checked to be a scalar."""
+        if isinstance(source, LearningRateSchedule):
+            value, received = source(step), f"the value of {source}"
+        elif callable(source):
+            value, received = source(), f"the value of {source}"
+        else:
+            return source
+        self.check_scalar(value, received)
+        return value
+
+    def assign(self, source: Any, value: Any) -> None:
+        """Sets the number behind `source`, which takes effect in the next update.
+
+        Raises:
+            TypeError: if `source` is not a number that can be set, or `value` is not a number.
+            ValueError: if `value` is out of range.
+        """
+        if callable(value) and not _is_array(value):
+            raise TypeError(
+                f"`{self.name}` can be set to a number only. Received: {self.name}={value!r}. "
+                "A step that is already compiled would not see a new schedule or callable: make "
+                f"a new optimizer with {self.name}={value!r} instead."
+            )
+        if not isinstance(source, keras.Variable):
+            raise TypeError(
+                f"This optimizer was built with {self.name}={source!r}, so its {self.name} "
+                f"follows that and cannot be set. Received: {self.name}={value!r}. Make the "
+                f"optimizer with a number as {self.name} to set it while training."
+            )
+        if _is_symbolic(value):
+            # Inside a compiled step the value is not known yet; its shape is.
+            self.check_scalar(value, f"{self.name}={value!r}")
+            source.assign(keras.ops.cast(value, source.dtype))
+        else:
+            source.assign(self.number(value, f"{self.name}={value!r}"))
+
+    def serialized(self, source: Any) -> Any:
+        """Returns what stands for `source` in an optimizer's config."""
+        if callable(source):
+            return keras.saving.serialize_keras_object(source)
+        # The shortest decimal that gives the same number back: 0.9, not 0.8999999761581421.
+        return float(str(_numpy(source)))
+
+    def _refusal(self, received: str, kind: str) -> str:
+        return (
+            f"`{self.name}` must be a finite number in [0, {self.supremum:g}), a "
+            "`keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments. "
+            f"Received: {received} (of type {kind})."
+        )
+
+
+LEARNING_RATE = Hyperparameter("learning_rate")
+MOMENTUM = Hyperparameter("momentum", supremum=1.0)
+WEIGHT_DECAY = Hyperparameter("weight_decay")
+
+
+def value_dtype() -> str:
+    """The dtype that hyperparameters are kept in: never 16 bits, where a momentum of 0.999 is 1."""
+    return "float64" if keras.config.floatx() == "float64" else "float32"
+
+
+def tensor(value: Any) -> Any:
+    """Returns the present value of a variable, a tensor or a number as a tensor."""
+    if isinstance(value, (int, float)):
+        value = np.float64(value)  # TensorFlow would take a Python number for a float32.
+    if isinstance(value, keras.Variable):
+        # Only a cast reads it: convert_to_tensor may hand the variable itself back.
+        return keras.ops.cast(value, value.dtype)
+    return keras.ops.convert_to_tensor(value)
+
+
+def deserialized(value: Any, custom_objects: dict[str, Any] | None = None) -> Any:
+    """The reverse of `Hyperparameter.serialized`."""
+    if isinstance(value, dict):
+        return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
+    return value
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, keras.Variable)) or keras.ops.is_tensor(value)
+
+
+def _numpy(value: Any) -> np.ndarray:
+    value = tensor(value)
+    if keras.backend.standardize_dtype(value.dtype) == "bfloat16":  # NumPy has no such dtype.
+        value = keras.ops.cast(value, "float32")
+    return np.asarray(keras.ops.convert_to_numpy(value))
+
+
+def _is_symbolic(value: Any) -> bool:
+    if not _is_array(value):
+        return False
+    try:
+        _numpy(value)
+    except (TypeError, NotImplementedError):
+        return True
+    return False
+
+
+def _check_takes_no_arguments(name: str, function: Any) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # Some built-in functions do not tell.
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise TypeError(
+            f"A callable given as `{name}` is called without arguments. Received: "
+            f"{name}={function!r} with the signature {signature}. For a function of the step, "
+            "subclass `keras.optimizers.schedules.LearningRateSchedule`."
+        ) from error

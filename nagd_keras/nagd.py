@@ -1,0 +1,326 @@
+"""The optimizer class: its state, its configuration and its properties."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Never
+
+import keras
+import numpy as np
+
+from nagd_keras.gradients import check_gradients, dense
+from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, deserialized, tensor
+from nagd_keras.update_rule import Scalars, nesterov_update
+
+Number = float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any]
+
+
+@keras.saving.register_keras_serializable(package="nagd_keras")
+class NAGD(keras.optimizers.Optimizer):
+    r"""Nesterov accelerated gradient descent, exact for any learning-rate and momentum sequence.
+
+    With iterate $\theta$, velocity $v$, `momentum` $\mu_t$ and `learning_rate` $\varepsilon_t$,
+
+    $$v_{t+1} = \mu_t v_t - \varepsilon_t \nabla f(\theta_t + \mu_t v_t), \qquad
+      \theta_{t+1} = \theta_t + v_{t+1}.$$
+
+    The model's variables hold the look-ahead point $w_t = \theta_t + \mu_t v_t$, where Keras takes
+    the gradient $g_t$. The one slot of each variable holds the displacement
+    $s_t = \mu_t v_t = w_t - \theta_t$, and update $t$ is
+
+    $$s_{t+1} = \mu_{t+1} (s_t - \varepsilon_t g_t), \qquad
+      w_{t+1} = w_t - \varepsilon_t g_t + s_{t+1}.$$
+
+    A momentum that is set before an update is used in that update. With constant momentum this
+    is `keras.optimizers.SGD(momentum=..., nesterov=True)`; `NAGD()` equals
+    `keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)`. With momentum 0 it is gradient
+    descent, and the momentum can still be raised later.
+
+    Args:
+        learning_rate: $\varepsilon$, in $[0, \infty)$: a number, a
+            `keras.optimizers.schedules.LearningRateSchedule` (read at `iterations`), or a
+            callable without arguments.
+        momentum: $\mu$, in $[0, 1)$: a number, a schedule (read at `age + 1`, so that
+            $\mu_t$ = `momentum(t)`), or a callable without arguments. What a callable returns
+            should be a tensor or a variable: a Python number is frozen into a compiled step.
+        weight_decay: $\lambda$, in $[0, \infty)$: None, or a number, a schedule (read at
+            `iterations`) or a callable. Decoupled: $w \leftarrow w - \varepsilon\lambda w$
+            before the update; it never enters the displacement. Pass 0.0 to raise it later.
+        clipnorm: the largest L2 norm of each variable's gradient.
+        clipvalue: the largest absolute value of a gradient's elements.
+        global_clipnorm: the largest L2 norm of all gradients together. Only one of the three
+            clippings can be set.
+        use_ema: whether to keep an exponential moving average of the variables, which `fit`
+            writes into the model at its end.
+        ema_momentum: the factor of the old average, in [0, 1].
+        ema_overwrite_frequency: None, or the number of updates after which the variables are
+            overwritten by their average.
+        loss_scale_factor: None, or the factor that `scale_loss` multiplies the loss by and that
+            gradients are divided by.
+        gradient_accumulation_steps: None, or the number (at least 2) of batches whose mean
+            gradient makes one update.
+        name: the name of the optimizer.
+
+    `learning_rate`, `momentum` and `weight_decay` are properties; those given as numbers can be
+    set while training, and the next update uses the new value without a new trace.
+
+    Raises:
+        TypeError: for an argument of another type, or an unknown one.
+        ValueError: for a number outside its range, a schedule whose value is not a scalar, or
+            more than one clipping.
+
+    Example:
+        >>> import keras
+        >>> from nagd_keras import NAGD
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(optimizer=NAGD(learning_rate=0.1, momentum=0.9), loss="mse")
+        >>> history = model.fit([[0.0, 1.0], [1.0, 0.0]], [[1.0], [2.0]], epochs=2, verbose=0)
+        >>> model.optimizer.momentum = 0.95
+        >>> int(model.optimizer.age)
+        2
+
+    References:
+        - Nesterov (1983), A method for solving the convex programming problem with convergence
+          rate O(1/k^2).
+        - Sutskever, Martens, Dahl & Hinton (2013), On the importance of initialization and
+          momentum in deep learning, equations 3 and 4.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Number = 0.01,
+        momentum: Number = 0.9,
+        *,
+        weight_decay: Number | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str = "nagd",
+        **unknown: Never,
+    ) -> None:
+        if unknown:
+            allowed = [*NAGD.__init__.__annotations__]
+            raise TypeError(
+                f"NAGD does not know the argument(s) {', '.join(map(repr, unknown))}. Received: "
+                f"{unknown}. Allowed: {', '.join(a for a in allowed if a not in _NO_ARGUMENTS)}. "
+                "Check the spelling, or leave the argument out."
+            )
+        # All checks come before the base class makes the first variable.
+        learning_rate = LEARNING_RATE.checked(learning_rate)
+        momentum = MOMENTUM.checked(momentum)
+        if weight_decay is not None:
+            weight_decay = WEIGHT_DECAY.checked(weight_decay)
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=None,
+            clipnorm=clipnorm,
+            clipvalue=clipvalue,
+            global_clipnorm=global_clipnorm,
+            use_ema=use_ema,
+            ema_momentum=ema_momentum,
+            ema_overwrite_frequency=ema_overwrite_frequency,
+            loss_scale_factor=loss_scale_factor,
+            gradient_accumulation_steps=gradient_accumulation_steps,
+            name=name,
+        )
+        # Sources (see hyperparameters.py); the learning rate's is the base class's.
+        self._momentum = MOMENTUM.source(momentum, self.add_variable)
+        if weight_decay is not None:
+            self._weight_decay = WEIGHT_DECAY.source(weight_decay, self.add_variable)
+        # Updates since the momentum was last reset; advances once per update.
+        self._age = self.add_variable(
+            shape=(), dtype="int", aggregation="only_first_replica", name="age"
+        )
+        self._displacements: list[Any] = []
+        # The state of a built optimizer that was loaded into this one before it was built.
+        self._state_to_load: tuple[Any, ...] | None = None
+
+    # State
+
+    def build(self, variables: Iterable[Any]) -> None:
+        """Creates one displacement, zero at first, for each of the model's variables."""
+        if self.built:
+            return
+        variables = list(variables)
+        super().build(variables)
+        self._displacements = [
+            # Keras overwrites such a variable with its "gradient"; it takes no update.
+            None
+            if getattr(variable, "overwrite_with_gradient", False)
+            else self.add_variable_from_reference(variable, name="displacement")
+            for variable in variables
+        ]
+        if self._state_to_load is not None:
+            state, self._state_to_load = self._state_to_load, None
+            self.load_own_variables({str(i): value for i, value in enumerate(state)})
+
+    @property
+    def age(self) -> Any:
+        """The updates finished since the momentum was last reset, or since the start."""
+        return self._age
+
+    @property
+    def displacements(self) -> list[Any]:
+        """The slots s_t = w_t - theta_t, in the order of the variables that `build` was given.
+
+        The iterate of a variable is the variable minus its displacement. None stands for a
+        variable that takes no update (`overwrite_with_gradient`).
+        """
+        return list(self._displacements)
+
+    def reset_momentum(self) -> None:
+        """Restarts the method where it stands: displacements and age become zero."""
+        for displacement in self._displacements:
+            if displacement is not None:
+                displacement.assign(keras.ops.zeros_like(displacement))
+        self._age.assign(0)
+
+    # Hyperparameters
+
+    @property
+    def learning_rate(self) -> Any:
+        """The learning rate of the next update; settable if it was given as a number."""
+        return LEARNING_RATE.read(self._learning_rate, self._iterations)
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        if self.built or not callable(value):
+            LEARNING_RATE.assign(self._learning_rate, value)
+        else:  # Keras lets a schedule take the place of a number, and no step is compiled yet.
+            keras.optimizers.Optimizer.learning_rate.fset(self, LEARNING_RATE.checked(value))
+
+    @property
+    def momentum(self) -> Any:
+        """The momentum of the next update; settable if it was given as a number."""
+        return MOMENTUM.read(self._momentum, self._age + 1)
+
+    @momentum.setter
+    def momentum(self, value: Any) -> None:
+        MOMENTUM.assign(self._momentum, value)
+
+    @property
+    def weight_decay(self) -> Any:
+        """The weight decay of the next update, or None; settable if it was given as a number."""
+        if self._weight_decay is None:
+            return None
+        return WEIGHT_DECAY.read(self._weight_decay, self._iterations)
+
+    @weight_decay.setter
+    def weight_decay(self, value: Any) -> None:
+        if not hasattr(self, "_iterations"):
+            # The base class' constructor, which hands back the None that it was given.
+            self._weight_decay = value
+        else:
+            WEIGHT_DECAY.assign(self._weight_decay, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Keras adopts any variable assigned to an attribute into the optimizer's saved state.
+        # `optimizer.momentum = other.momentum` means the value.
+        if name in _SETTABLE and isinstance(value, keras.Variable):
+            value = tensor(value)
+        super().__setattr__(name, value)
+
+    # Updates
+
+    def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Any] | None = None) -> None:
+        """Makes one update, or accumulates, from one gradient (or None) for each variable.
+
+        Args:
+            grads: the gradients at the model's variables, of the variables' shapes.
+            trainable_variables: the variables; those of `build` if None.
+
+        Raises:
+            ValueError: if a gradient's shape is not its variable's, if no variable has a
+                gradient, or if the optimizer was not built for a variable. Nothing is updated.
+        """
+        grads = list(grads)
+        if trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+        elif not self.built:
+            return super().apply(grads)  # which says what is missing
+        variables = trainable_variables or self._trainable_variables
+        if grads:
+            check_gradients(grads, variables)
+            grads = [dense(g, v.shape) for g, v in zip(grads, variables, strict=True)]
+        return super().apply(grads, trainable_variables)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Scalars) -> None:
+        """Updates one variable and its displacement."""
+        displacement = self._displacements[self._get_variable_index(variable)]
+        dtype = keras.backend.standardize_dtype(variable.dtype)
+        if dtype in ("float16", "bfloat16"):
+            # Computed in float32 and rounded once: bfloat16 cannot tell a momentum of .999 from 1.
+            dtype = "float32"
+        scalars = learning_rate
+        if not self._use_weight_decay(variable):
+            scalars = scalars._replace(weight_decay=None)
+        scalars = scalars.map(lambda x: keras.ops.cast(x, dtype))
+        w, s, g = (keras.ops.cast(x, dtype) for x in (variable, displacement, gradient))
+        w, s = nesterov_update(w, s, g, scalars)
+        self.assign(displacement, keras.ops.cast(s, displacement.dtype))
+        self.assign(variable, keras.ops.cast(w, variable.dtype))
+
+    # Keras' private surface. `tests/test_keras_surface.py` holds it to the supported versions.
+
+    def _backend_update_step(
+        self, grads: Any, trainable_variables: Any, learning_rate: Any
+    ) -> None:
+        # The one place that Keras comes through once per update, after accumulation and clipping,
+        # on every backend: here the scalars are read and the age advances, not per variable.
+        # The base class carries its third argument to `update_step` as it is, through the
+        # replicas of a distribution strategy too; so all the scalars travel there.
+        scalars = Scalars(learning_rate, self.momentum, self.weight_decay).map(tensor)
+        super()._backend_update_step(grads, trainable_variables, scalars)
+        self._age.assign_add(1)
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        # Done within the update rule instead, where it costs no pass and no rounding of its own.
+        pass
+
+    # Saving
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the state: all of `variables`, numbered."""
+        if self._state_to_load is None:
+            super().save_own_variables(store)
+        else:
+            for i, value in enumerate(self._state_to_load):
+                store[str(i)] = value
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads the state; an optimizer that is not built yet keeps it until it is.
+
+        (Keras would drop it, and with it the momentum of a copied or unpickled optimizer.)
+        """
+        if not self.built and len(store.keys()) > len(self.variables):
+            self._state_to_load = tuple(np.asarray(store[str(i)]) for i in range(len(store.keys())))
+        else:
+            super().load_own_variables(store)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs; numbers that were set while training as they are now."""
+        config = super().get_config()
+        config["learning_rate"] = LEARNING_RATE.serialized(self._learning_rate)
+        config["momentum"] = MOMENTUM.serialized(self._momentum)
+        if self._weight_decay is not None:
+            config["weight_decay"] = WEIGHT_DECAY.serialized(self._weight_decay)
+        return config
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "NAGD":
+        """Makes an optimizer, without state, from what `get_config` returned."""
+        settable = {
+            name: deserialized(config[name], custom_objects)
+            for name in _SETTABLE
+            if name in config
+        }
+        return cls(**{**config, **settable})
+
+
+_SETTABLE = ("learning_rate", "momentum", "weight_decay")
+_NO_ARGUMENTS = ("unknown", "return")

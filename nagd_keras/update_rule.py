@@ -1,0 +1,54 @@
+r"""Nesterov's method in displacement form: the one place where the mathematics stands.
+
+Nesterov's method, in the notation of Sutskever, Martens, Dahl & Hinton (2013), equations 3 and 4:
+
+    v_{t+1}     = mu_t v_t - eps_t grad f(theta_t + mu_t v_t)
+    theta_{t+1} = theta_t + v_{t+1}
+
+Keras evaluates gradients at the model's variables, so these hold the look-ahead point
+w_t = theta_t + mu_t v_t. With the displacement s_t = mu_t v_t = w_t - theta_t as the only slot
+and g_t = grad f(w_t), the same two sequences are
+
+    v_{t+1} = s_t - eps_t g_t
+    s_{t+1} = mu_{t+1} v_{t+1}
+    w_{t+1} = w_t - eps_t g_t + s_{t+1}
+
+Nothing here is re-based when mu or eps changes, so the form is exact for any sequences of both.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Scalars(NamedTuple):
+    """What one update needs besides the tensors; each a number or a scalar tensor.
+
+    Attributes:
+        learning_rate: eps_t, the length of the gradient step.
+        momentum: mu_{t+1}, the momentum of the look-ahead that this update creates.
+        weight_decay: lambda_t, or None where weights do not decay.
+    """
+
+    learning_rate: Any
+    momentum: Any
+    weight_decay: Any = None
+
+    def map(self, function: Callable[[Any], Any]) -> "Scalars":
+        """Returns these scalars after `function`; a None stays None."""
+        return Scalars(*(None if x is None else function(x) for x in self))
+
+
+def nesterov_update(w: Any, s: Any, g: Any, scalars: Scalars) -> tuple[Any, Any]:
+    """Returns (w_{t+1}, s_{t+1}) from w_t, s_t and g_t.
+
+    Weight decay is decoupled (Loshchilov & Hutter, 2019): w shrinks by eps lambda w before the
+    update, and the decay never enters the displacement.
+
+    The momentum is multiplied in twice, not factored out as m * (s - eps * g): from the factored
+    form XLA on the CPU copies the slot.
+    """
+    eps, m, decay = scalars
+    s_next = m * s - (m * eps) * g
+    shrunk = w if decay is None else w - (eps * decay) * w
+    w_next = shrunk + s_next - eps * g
+    return w_next, s_next

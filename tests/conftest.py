@@ -1,0 +1,34 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import hypothesis
+import keras
+import numpy as np
+import pytest
+
+# The same examples on every run, and no deadline: the first call of an operation compiles it.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def _clean_keras():
+    """Each test starts from the same seeds and leaves Keras' global state as it was."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(policy)
+    keras.backend.clear_session()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def float64():
+    keras.config.set_floatx("float64")

@@ -1,0 +1,85 @@
+"""The ways in which an optimizer's update is executed, one table for all tests."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def _eager(optimizer: Any, variables: Sequence[Any]) -> Callable[[Sequence[Any]], None]:
+    return lambda gradients: optimizer.apply(gradients, variables)
+
+
+def _tf_function(jit_compile: bool) -> Any:
+    def driver(optimizer: Any, variables: Sequence[Any]) -> Callable[[Sequence[Any]], None]:
+        import tensorflow as tf
+
+        optimizer.build(variables)
+        # Without trainable_variables: they are captured, not passed in.
+        return tf.function(lambda gradients: optimizer.apply(gradients), jit_compile=jit_compile)
+
+    return driver
+
+
+def _jax_stateless(optimizer: Any, variables: Sequence[Any]) -> Callable[[Sequence[Any]], None]:
+    import jax
+
+    optimizer.build(variables)
+    step = jax.jit(optimizer.stateless_apply)
+
+    def drive(gradients: Sequence[Any]) -> None:
+        state = [v.value for v in optimizer.variables], gradients, [v.value for v in variables]
+        new_variables, new_state = step(*state)
+        for variable, value in zip(
+            [*variables, *optimizer.variables], [*new_variables, *new_state], strict=True
+        ):
+            variable.assign(value)
+
+    return drive
+
+
+_COMPILED = {
+    "tensorflow": {"graph": _tf_function(False), "xla": _tf_function(True)},
+    "jax": {"jit": _jax_stateless},
+    "torch": {},
+}
+DRIVERS: dict[str, Any] = {"eager": _eager, **_COMPILED[keras.backend.backend()]}
+
+
+class Run:
+    """An optimizer on variables of some dtype, driven one gradient at a time.
+
+    Values go in and come out as float64 NumPy arrays, so that a reference can be held against
+    them without an error of its own.
+    """
+
+    def __init__(
+        self, optimizer: Any, start: Sequence[np.ndarray], dtype: str, driver: str = "eager"
+    ) -> None:
+        self.optimizer = optimizer
+        self.dtype = dtype
+        self.variables = [
+            keras.Variable(keras.ops.cast(x, dtype), dtype=dtype, name=f"x{i}")
+            for i, x in enumerate(start)
+        ]
+        optimizer.build(self.variables)
+        self._apply = DRIVERS[driver](optimizer, self.variables)
+
+    def step(self, gradients: Sequence[np.ndarray]) -> None:
+        self._apply([keras.ops.cast(g, self.dtype) for g in gradients])
+
+    @property
+    def look_ahead(self) -> list[np.ndarray]:
+        return [to_float64(v) for v in self.variables]
+
+    @property
+    def iterate(self) -> list[np.ndarray]:
+        slots = self.optimizer.displacements
+        return [to_float64(v) - to_float64(s) for v, s in zip(self.variables, slots, strict=True)]
+
+
+def to_float64(tensor: Any) -> np.ndarray:
+    # The cast reads a variable; the arrays that Keras and TensorFlow make of variables and of
+    # bfloat16 do not follow NumPy 2.
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float64")))

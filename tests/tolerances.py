@@ -1,0 +1,28 @@
+"""How closely two runs of the same method must agree: one table, in units of rounding."""
+
+import numpy as np
+
+# The unit roundoff of each dtype: the largest relative error of one rounding.
+UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+
+# Every update rounds a variable and its slot once. The methods contract errors, so over hundreds
+# of updates they add up to some tens of roundings (17 at the worst was seen, in bfloat16).
+TRAJECTORY = {dtype: 32 * unit for dtype, unit in UNIT.items()}
+
+# Forward and backward passes in other orders of summation (eager, graph, XLA) add roundings of
+# their own: sums over tens of terms, a few layers deep.
+TRAINING = {dtype: 512 * unit for dtype, unit in UNIT.items()}
+
+
+def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    """The largest difference, relative to the largest element that is wanted."""
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    assert found.shape == wanted.shape
+    scale = np.max(np.abs(wanted), initial=0.0)
+    error = np.max(np.abs(found - wanted), initial=0.0)
+    return float(error / scale) if scale else float(error)
+
+
+def assert_close(found: np.ndarray, wanted: np.ndarray, tolerance: float, what: str = "") -> None:
+    error = relative_error(found, wanted)
+    assert error <= tolerance, f"{what}: relative error {error:.2e} > {tolerance:.2e}"
