@@ -1,9 +1,9 @@
-"""What is done to gradients before Keras' optimizer base class sees them: checked, made dense."""
+"""What gradients must be; checked before Keras' optimizer base class sees them."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import keras
+from nagd_keras.tensors import static_shape
 
 
 def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
@@ -25,7 +25,7 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
     for gradient, variable in zip(gradients, variables, strict=True):
         if gradient is None:
             continue
-        found, wanted = _static_shape(gradient), tuple(variable.shape)
+        found, wanted = static_shape(gradient), tuple(variable.shape)
         if found is None:  # A compiled step may not know; the arithmetic will.
             continue
         if len(found) != len(wanted) or any(
@@ -36,23 +36,3 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
                 f"{found} for the variable {getattr(variable, 'path', variable.name)} of shape "
                 f"{wanted}. Pass the gradients in the order of the variables; nothing was updated."
             )
-
-
-def dense(gradient: Any, shape: Sequence[int]) -> Any:
-    """Returns a `tf.IndexedSlices` (the gradient of an embedding) as a dense tensor.
-
-    Rows that a batch names twice are summed, so that clipping and accumulation see the gradient
-    itself. Anything else is returned as it is.
-    """
-    if hasattr(gradient, "indices") and hasattr(gradient, "dense_shape"):
-        return keras.ops.scatter(
-            keras.ops.expand_dims(gradient.indices, -1), gradient.values, tuple(shape)
-        )
-    return gradient
-
-
-def _static_shape(tensor: Any) -> tuple[int | None, ...] | None:
-    shape = getattr(tensor, "shape", None)
-    if shape is None:
-        shape = keras.ops.shape(tensor)
-    return None if getattr(shape, "rank", 0) is None else tuple(shape)

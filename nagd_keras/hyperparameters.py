@@ -15,6 +15,8 @@ import keras
 import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
+from nagd_keras.tensors import is_array, is_real, is_symbolic, static_shape
+
 
 @dataclass(frozen=True)
 class Hyperparameter:
@@ -43,19 +45,21 @@ class Hyperparameter:
             tried = value(step)
             received = f"{tried!r} from {value!r} at step 1"
             self.check_scalar(tried, received)
-            if not _is_symbolic(tried):
+            if not is_symbolic(tried):
                 self.number(tried, received)
             return value
-        if callable(value) and not _is_array(value):
+        if callable(value) and not is_array(value):
             _check_takes_no_arguments(self.name, value)
             return value
         return self.number(value, f"{self.name}={value!r}")
 
     def number(self, value: Any, received: str) -> float:
         """Returns `value` as a float; raises if it is not a number in the allowed range."""
-        if _is_array(value):
+        if is_array(value):
             self.check_scalar(value, received)
-            value = _numpy(value).item()
+            if not is_real(value):
+                raise TypeError(self._refusal(received, type(value).__name__))
+            value = float(value)
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
             raise TypeError(self._refusal(received, type(value).__name__))
         # Seen in the precision that it will be kept in: 1 - 1e-9 is 1 there, and 1e39 is infinite.
@@ -70,11 +74,11 @@ class Hyperparameter:
 
     def check_scalar(self, value: Any, received: str) -> None:
         """Raises unless `value`, a number or a tensor (symbolic, perhaps), has the shape ()."""
-        shape = getattr(value, "shape", ())
-        if tuple(shape) != ():
+        shape = static_shape(value)
+        if shape is not None and shape != ():
             raise ValueError(
                 f"`{self.name}` must be one number, a scalar of shape (). Received: {received} "
-                f"with the shape {tuple(shape)}. Return a scalar; factors for single variables "
+                f"with the shape {shape}. Return a scalar; factors for single variables "
                 "are not what a schedule or a callable is for."
             )
 
@@ -115,7 +119,7 @@ class Hyperparameter:
             TypeError: if `source` is not a number that can be set, or `value` is not a number.
             ValueError: if `value` is out of range.
         """
-        if callable(value) and not _is_array(value):
+        if callable(value) and not is_array(value):
             raise TypeError(
                 f"`{self.name}` can be set to a number only. Received: {self.name}={value!r}. "
                 "A step that is already compiled would not see a new schedule or callable: make "
@@ -127,7 +131,7 @@ class Hyperparameter:
                 f"follows that and cannot be set. Received: {self.name}={value!r}. Make the "
                 f"optimizer with a number as {self.name} to set it while training."
             )
-        if _is_symbolic(value):
+        if is_symbolic(value):
             # Inside a compiled step the value is not known yet; its shape is.
             self.check_scalar(value, f"{self.name}={value!r}")
             source.assign(keras.ops.cast(value, source.dtype))
@@ -139,7 +143,8 @@ class Hyperparameter:
         if callable(source):
             return keras.saving.serialize_keras_object(source)
         # The shortest decimal that gives the same number back: 0.9, not 0.8999999761581421.
-        return float(str(_numpy(source)))
+        value = float(source)
+        return float(str(np.float32(value))) if np.float32(value) == value else value
 
     def _refusal(self, received: str, kind: str) -> str:
         return (
@@ -159,42 +164,11 @@ def value_dtype() -> str:
     return "float64" if keras.config.floatx() == "float64" else "float32"
 
 
-def tensor(value: Any) -> Any:
-    """Returns the present value of a variable, a tensor or a number as a tensor."""
-    if isinstance(value, (int, float)):
-        value = np.float64(value)  # TensorFlow would take a Python number for a float32.
-    if isinstance(value, keras.Variable):
-        # Only a cast reads it: convert_to_tensor may hand the variable itself back.
-        return keras.ops.cast(value, value.dtype)
-    return keras.ops.convert_to_tensor(value)
-
-
 def deserialized(value: Any, custom_objects: dict[str, Any] | None = None) -> Any:
     """The reverse of `Hyperparameter.serialized`."""
     if isinstance(value, dict):
         return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
     return value
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, (np.ndarray, keras.Variable)) or keras.ops.is_tensor(value)
-
-
-def _numpy(value: Any) -> np.ndarray:
-    value = tensor(value)
-    if keras.backend.standardize_dtype(value.dtype) == "bfloat16":  # NumPy has no such dtype.
-        value = keras.ops.cast(value, "float32")
-    return np.asarray(keras.ops.convert_to_numpy(value))
-
-
-def _is_symbolic(value: Any) -> bool:
-    if not _is_array(value):
-        return False
-    try:
-        _numpy(value)
-    except (TypeError, NotImplementedError):
-        return True
-    return False
 
 
 def _check_takes_no_arguments(name: str, function: Any) -> None:

@@ -6,8 +6,9 @@ from typing import Any, Never
 import keras
 import numpy as np
 
-from nagd_keras.gradients import check_gradients, dense
-from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, deserialized, tensor
+from nagd_keras.gradients import check_gradients
+from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, deserialized
+from nagd_keras.tensors import dense, tensor
 from nagd_keras.update_rule import Scalars, nesterov_update
 
 Number = float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any]
@@ -244,7 +245,7 @@ class NAGD(keras.optimizers.Optimizer):
         variables = trainable_variables or self._trainable_variables
         if grads:
             check_gradients(grads, variables)
-            grads = [dense(g, v.shape) for g, v in zip(grads, variables, strict=True)]
+            grads = [dense(g, tuple(v.shape)) for g, v in zip(grads, variables, strict=True)]
         return super().apply(grads, trainable_variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Scalars) -> None:
@@ -301,7 +302,7 @@ class NAGD(keras.optimizers.Optimizer):
             super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` needs; numbers that were set while training as they are now."""
+        """Returns what `from_config` needs, with live numbers as they are now."""
         config = super().get_config()
         config["learning_rate"] = LEARNING_RATE.serialized(self._learning_rate)
         config["momentum"] = MOMENTUM.serialized(self._momentum)

@@ -21,7 +21,6 @@ def _clean_keras():
     yield
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(policy)
-    keras.backend.clear_session()
 
 
 @pytest.fixture

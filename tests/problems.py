@@ -15,7 +15,7 @@ class Table(keras.optimizers.schedules.LearningRateSchedule):
         self.values = np.asarray(values, dtype)
 
     def __call__(self, step: Any) -> Any:
-        return keras.ops.take(keras.ops.convert_to_tensor(self.values), step)
+        return keras.ops.take(keras.ops.convert_to_tensor(self.values), step, axis=0)
 
     def get_config(self) -> dict[str, Any]:
         return {"values": self.values.tolist(), "dtype": str(self.values.dtype)}

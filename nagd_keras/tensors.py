@@ -1,0 +1,60 @@
+"""What numbers, tensors and variables have in common over Keras' backends."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def is_array(value: Any) -> bool:
+    """Whether `value` is a NumPy array, a tensor or a variable."""
+    return isinstance(value, (np.ndarray, keras.Variable)) or keras.ops.is_tensor(value)
+
+
+def is_real(array: Any) -> bool:
+    """Whether an array's elements are real numbers: no booleans, strings or complex numbers."""
+    name = getattr(array.dtype, "name", str(array.dtype))  # PyTorch's have no name.
+    return name.removeprefix("torch.").startswith(("float", "bfloat", "int", "uint"))
+
+
+def is_symbolic(value: Any) -> bool:
+    """Whether `value` is a scalar tensor that is known only when a compiled step runs."""
+    if not is_array(value) or static_shape(value) != ():
+        return False
+    try:
+        float(value)
+    except TypeError:
+        return True
+    return False
+
+
+def static_shape(value: Any) -> tuple[int | None, ...] | None:
+    """Returns the shape as far as it is known without running a compiled step."""
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        return np.shape(value)
+    # TensorFlow's shapes may lack some dimensions (None), or even their number.
+    return None if getattr(shape, "rank", 0) is None else tuple(shape)
+
+
+def tensor(value: Any) -> Any:
+    """Returns the present value of a variable, a tensor or a number as a tensor."""
+    if isinstance(value, (int, float)):
+        value = np.float64(value)  # TensorFlow would take a Python number for a float32.
+    if isinstance(value, keras.Variable):
+        # Only a cast reads it: convert_to_tensor may hand the variable itself back.
+        return keras.ops.cast(value, value.dtype)
+    return keras.ops.convert_to_tensor(value)
+
+
+def dense(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """Returns a `tf.IndexedSlices` (the gradient of an embedding) as a dense tensor.
+
+    Rows that a batch names twice are summed, so that clipping and accumulation see the gradient
+    itself. Anything else is returned as it is.
+    """
+    if hasattr(gradient, "indices") and hasattr(gradient, "dense_shape"):
+        return keras.ops.scatter(
+            keras.ops.expand_dims(gradient.indices, -1), gradient.values, shape
+        )
+    return gradient

@@ -1,0 +1,276 @@
+"""Bad input gives an error that says what was received, what is allowed and what to do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from nagd_keras import NAGD
+from tests.drivers import to_float64
+from tests.problems import Table
+
+VECTOR_SCHEDULE = Table([[0.1, 0.2]] * 3)
+SCHEDULE = keras.optimizers.schedules.PolynomialDecay(0.5, 100, 0.9)
+
+
+class AlwaysNaN(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return float("nan")
+
+
+@dataclass(frozen=True)
+class Bad:
+    """Arguments that are refused, and what the message must say."""
+
+    name: str
+    settings: dict[str, Any]
+    error: type[Exception]
+    says: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def number(name: str, received: str) -> tuple[str, ...]:
+    upper = "1" if name == "momentum" else "inf"
+    return f"`{name}` must be a finite number in [0, {upper})", "Received: ", received, "schedule"
+
+
+NAMES = ("learning_rate", "momentum", "weight_decay")
+BAD_NUMBERS = [
+    (-0.1, ValueError),
+    (-1, ValueError),
+    (float("nan"), ValueError),
+    (float("inf"), ValueError),
+    (np.float32("nan"), ValueError),
+    (np.array(-0.5), ValueError),
+    (1e39, ValueError),  # infinite in float32
+    (10**400, ValueError),
+    (True, TypeError),
+    (np.array(True), TypeError),
+    (np.array("0.5"), TypeError),
+    ("0.9", TypeError),
+    ([0.9], TypeError),
+    (0.5 + 0j, TypeError),
+    ({}, TypeError),
+]
+CASES = [
+    *(
+        Bad(f"{name}={value!r:.12}", {name: value}, error, number(name, name))
+        for name in NAMES
+        for value, error in BAD_NUMBERS
+    ),
+    *(
+        Bad(f"{name} None", {name: None}, TypeError, number(name, "None"))
+        for name in ("learning_rate", "momentum")
+    ),
+    *(
+        Bad(f"momentum={value}", {"momentum": value}, ValueError, number("momentum", repr(value)))
+        for value in (1, 1.0, 1.5, Fraction(3, 2), 1 - 1e-9)  # the last is 1 in float32
+    ),
+    *(
+        Bad(
+            f"{name} schedule of vectors",
+            {name: VECTOR_SCHEDULE},
+            ValueError,
+            (f"`{name}` must be one number", "Received: ", "the shape (2,)", "Return a scalar"),
+        )
+        for name in NAMES
+    ),
+    *(
+        Bad(f"{name} array", {name: np.ones(2)}, ValueError, (name, "the shape (2,)"))
+        for name in NAMES
+    ),
+    *(
+        Bad(f"{name} schedule of NaN", {name: AlwaysNaN()}, ValueError, number(name, "at step 1"))
+        for name in NAMES
+    ),
+    *(
+        Bad(
+            f"{name} callable of the step",
+            {name: lambda step: 0.1},
+            TypeError,
+            (name, "called without arguments", "Received: ", "(step)", "subclass"),
+        )
+        for name in NAMES
+    ),
+    Bad(
+        "two clippings",
+        {"clipnorm": 1.0, "clipvalue": 1.0},
+        ValueError,
+        ("Only one of", "Received: clipnorm=1.0, clipvalue=1.0"),
+    ),
+    Bad(
+        "unknown argument",
+        {"nesterov": True, "decay": 0.1},
+        TypeError,
+        ("'nesterov', 'decay'", "Received: ", "Allowed: learning_rate, momentum", "Check"),
+    ),
+    Bad("accumulation", {"gradient_accumulation_steps": 1}, ValueError, (">= 2", "Received")),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_constructor(case):
+    with pytest.raises(case.error) as raised:
+        NAGD(**case.settings)
+    for part in case.says:
+        assert part in str(raised.value)
+
+
+def test_a_third_positional_argument_is_refused():
+    with pytest.raises(TypeError, match="positional"):
+        NAGD(0.1, 0.9, 0.1)
+
+
+@dataclass(frozen=True)
+class BadUse:
+    """Something done to a built optimizer that is refused and changes nothing."""
+
+    name: str
+    do: Callable[[Any, Any], Any]
+    error: type[Exception]
+    says: tuple[str, ...]
+    settings: Any = None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def assign(name, value):
+    return lambda optimizer, variables: setattr(optimizer, name, value)
+
+
+def apply(*gradients):
+    return lambda optimizer, variables: optimizer.apply(
+        [None if g is None else np.ones(g, "float32") for g in gradients], variables
+    )
+
+
+USES = [
+    *(
+        BadUse(f"set {name}={value!r:.12}", assign(name, value), error, number(name, name))
+        for name in NAMES
+        for value, error in BAD_NUMBERS
+    ),
+    *(
+        BadUse(f"set {name}", assign(name, None), TypeError, number(name, "None"))
+        for name in NAMES
+    ),
+    BadUse("set momentum=1", assign("momentum", 1.0), ValueError, number("momentum", "1.0")),
+    *(
+        BadUse(
+            f"set {name} to a vector", assign(name, np.ones(2)), ValueError, (name, "shape (2,)")
+        )
+        for name in NAMES
+    ),
+    *(
+        BadUse(
+            f"set {name} to a schedule",
+            assign(name, SCHEDULE),
+            TypeError,
+            (name, "to a number only", "Received: ", "new optimizer"),
+        )
+        for name in NAMES
+    ),
+    *(
+        BadUse(
+            f"set {name} where it is a schedule",
+            assign(name, 0.5),
+            TypeError,
+            (name, "built with", "cannot be set", f"Received: {name}=0.5", "Make the optimizer"),
+            {name: SCHEDULE},
+        )
+        for name in NAMES
+    ),
+    BadUse(
+        "set weight_decay where there is none",
+        assign("weight_decay", 0.5),
+        TypeError,
+        ("weight_decay=None", "Received: weight_decay=0.5", "weight_decay to set it"),
+        {"weight_decay": None},
+    ),
+    BadUse(
+        "a gradient of another shape",
+        apply((2,), (4,)),
+        ValueError,
+        ("shape of its variable", "Received: ", "(4,)", "second", "(3,)", "order"),
+    ),
+    BadUse("a gradient that would broadcast", apply((2,), (1,)), ValueError, ("(1,)", "(3,)")),
+    BadUse("a gradient of another rank", apply((2,), (3, 1)), ValueError, ("(3, 1)", "(3,)")),
+    BadUse("too few gradients", apply((2,)), ValueError, ("1 gradients for 2 variables", "order")),
+    BadUse(
+        "too few gradients, variables left out",
+        lambda optimizer, variables: optimizer.apply([np.ones(2, "float32")]),
+        ValueError,
+        ("1 gradients for 2 variables", "order"),
+    ),
+    BadUse("no gradient at all", apply(None, None), ValueError, ("No gradients provided",)),
+    BadUse(
+        "a variable that it was not built for",
+        lambda optimizer, variables: optimizer.apply(
+            [np.ones(2, "float32"), np.ones(1, "float32")],
+            [variables[0], keras.Variable([1.0], name="stranger")],
+        ),
+        ValueError,
+        ("Unknown variable", "stranger", "originally built with", "recreate a new optimizer"),
+    ),
+    BadUse(
+        "a callable that gives a vector",
+        apply((2,), (3,)),
+        ValueError,
+        ("`momentum` must be one number", "(2,)"),
+        {"momentum": lambda: np.ones(2, "float32")},
+    ),
+]
+
+
+@pytest.mark.parametrize("use", USES, ids=str)
+def test_use_leaves_everything_as_it_was(use):
+    variables = [
+        keras.Variable(np.ones(2, "float32"), name="first"),
+        keras.Variable(np.ones(3, "float32"), name="second"),
+    ]
+    settings = {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.25, **(use.settings or {})}
+    optimizer = NAGD(**settings)
+    optimizer.build(variables)
+    before = [to_float64(v) for v in (*variables, *optimizer.variables)]
+    with pytest.raises(use.error) as raised:
+        use.do(optimizer, variables)
+    for part in use.says:
+        assert part in str(raised.value)
+    after = [to_float64(v) for v in (*variables, *optimizer.variables)]
+    for now, was in zip(after, before, strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
+def test_an_optimizer_that_is_not_built_stays_so():
+    optimizer = NAGD()
+    with pytest.raises(ValueError, match="shape of its variable"):
+        optimizer.apply([np.ones(3, "float32")], [keras.Variable(np.ones(2, "float32"))])
+    assert not optimizer.built
+    with pytest.raises(ValueError, match="must already be built"):
+        optimizer.apply([np.ones(3, "float32")])
+
+
+def test_in_fit_the_model_stays_as_it_was(rng):
+    """A schedule that goes wrong is found when the step is traced, before anything is updated."""
+
+    class Grows(keras.optimizers.schedules.LearningRateSchedule):
+        calls = 0
+
+        def __call__(self, step):
+            self.calls += 1
+            return 0.5 if self.calls == 1 else keras.ops.ones(3)
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(optimizer=NAGD(0.1, Grows(), weight_decay=0.5), loss="mse", run_eagerly=True)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="`momentum` must be one number"):
+        model.fit(rng.normal(size=(8, 3)), rng.normal(size=(8, 1)), verbose=0)
+    for now, was in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, was)

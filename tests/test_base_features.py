@@ -1,0 +1,185 @@
+"""What Keras' base optimizer offers, and what becomes of unusual variables and gradients."""
+
+import keras
+import numpy as np
+import pytest
+
+from nagd_keras import NAGD
+from tests.drivers import DRIVERS, Run, to_float64
+from tests.tolerances import TRAJECTORY, assert_close
+
+BACKEND = keras.backend.backend()
+
+
+def variable(value, name="x", **settings):
+    return keras.Variable(np.asarray(value, "float32"), name=name, **settings)
+
+
+def state(optimizer):
+    return [to_float64(v) for v in optimizer.variables]
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_constraint_holds_after_every_update(rng, driver):
+    run = Run(NAGD(0.5), [rng.normal(size=(4, 3))], "float32", driver)
+    run.variables[0].constraint = keras.constraints.NonNeg()
+    for _ in range(5):
+        run.step([rng.normal(size=(4, 3))])
+        assert np.all(run.look_ahead[0] >= 0)
+        assert np.any(run.look_ahead[0] == 0)
+
+
+def test_a_variable_without_a_gradient_stays_with_its_slot():
+    a, b = variable([1.0, 2.0], "a"), variable([3.0], "b")
+    optimizer = NAGD(0.1)
+    optimizer.apply([[1.0, 1.0], [1.0]], [a, b])
+    b_before, slot_before = to_float64(b), to_float64(optimizer.displacements[1])
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        optimizer.apply([np.ones(2, "float32"), None], [a, b])
+    np.testing.assert_array_equal(to_float64(b), b_before)
+    np.testing.assert_array_equal(to_float64(optimizer.displacements[1]), slot_before)
+    assert int(optimizer.age) == 2
+
+
+def test_some_of_the_variables_can_be_updated():
+    a, b = variable([1.0, 2.0], "a"), variable([3.0], "b")
+    optimizer = NAGD(0.1)
+    optimizer.build([a, b])
+    optimizer.apply([np.ones(1, "float32")], [b])
+    np.testing.assert_array_equal(to_float64(a), [1.0, 2.0])
+    assert_close(to_float64(b), [3.0 - 0.1 * 1.9], TRAJECTORY["float32"])
+
+
+def test_frozen_layers_stay(rng):
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(4, name="frozen"), keras.layers.Dense(1)]
+    )
+    x, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 1))
+    frozen = model.get_layer("frozen")
+    frozen.trainable = False
+    before = frozen.get_weights()
+    model.compile(optimizer=NAGD(0.1), loss="mse")
+    model.fit(x, y, verbose=0)
+    assert len(model.optimizer.displacements) == 2
+    for now, was in zip(frozen.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, was)
+
+    # Frozen after it was built: the optimizer goes on with the variables that are left.
+    frozen.trainable = True
+    model.compile(optimizer=NAGD(0.1), loss="mse")
+    model.fit(x, y, verbose=0)
+    optimizer = model.optimizer
+    frozen.trainable = False
+    model.compile(optimizer=optimizer, loss="mse")
+    before = frozen.get_weights()
+    model.fit(x, y, verbose=0)
+    for now, was in zip(frozen.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, was)
+    assert int(optimizer.age) == 2
+
+
+@pytest.mark.parametrize("accumulation", [None, 2])
+def test_overwrite_with_gradient(accumulation):
+    """Keras' float8 layers pass new values as the "gradients" of such variables."""
+    a, scale = variable([1.0], "a"), variable([5.0], "scale")
+    scale.overwrite_with_gradient = True
+    optimizer = NAGD(0.1, weight_decay=0.5, gradient_accumulation_steps=accumulation)
+    optimizer.build([scale, a])
+    assert optimizer.displacements[0] is None
+    for _ in range(accumulation or 1):
+        optimizer.apply([np.array([7.0], "float32"), np.ones(1, "float32")], [scale, a])
+    np.testing.assert_array_equal(to_float64(scale), [7.0])
+    assert_close(to_float64(a), [1.0 - 0.1 * 0.5 - 0.1 * 1.9], TRAJECTORY["float32"])
+    optimizer.reset_momentum()
+
+
+@pytest.mark.parametrize("by", ["var_list", "var_names"])
+def test_exclude_from_weight_decay(by):
+    kernel, bias = variable([1.0], "kernel"), variable([1.0], "bias")
+    optimizer = NAGD(0.5, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(**{by: [bias] if by == "var_list" else ["bias"]})
+    optimizer.apply([np.zeros(1, "float32"), np.zeros(1, "float32")], [kernel, bias])
+    np.testing.assert_array_equal(to_float64(kernel), [0.75])
+    np.testing.assert_array_equal(to_float64(bias), [1.0])
+    # The decay never enters the displacement.
+    np.testing.assert_array_equal(to_float64(optimizer.displacements[0]), [0.0])
+
+
+def test_ema_is_written_into_the_model_at_the_end_of_fit(rng):
+    x, y = rng.normal(size=(16, 3)), rng.normal(size=(16, 1))
+    weights = {}
+    for optimizer in (
+        NAGD(0.1, 0.875, use_ema=True, ema_momentum=0.5),
+        keras.optimizers.SGD(0.1, 0.875, nesterov=True, use_ema=True, ema_momentum=0.5),
+    ):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile(optimizer=optimizer, loss="mse")
+        model.fit(x, y, batch_size=4, epochs=3, shuffle=False, verbose=0)
+        weights[type(optimizer).__name__] = to_float64(model.trainable_variables[0])
+        averages = optimizer._model_variables_moving_average
+        np.testing.assert_array_equal(weights[type(optimizer).__name__], to_float64(averages[0]))
+    assert_close(weights["NAGD"], weights["SGD"], TRAJECTORY["float32"])
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="IndexedSlices are TensorFlow's")
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"clipnorm": 0.5},
+        {"global_clipnorm": 0.5},
+        {"clipvalue": 0.25},
+        {"gradient_accumulation_steps": 2},
+        {"loss_scale_factor": 2.0},
+        {"weight_decay": 0.1, "use_ema": True},
+    ],
+    ids=str,
+)
+def test_an_embeddings_gradient_is_as_exact_as_a_dense_one(rng, settings, driver):
+    """Rows that were not looked up keep moving, and a row looked up twice counts twice."""
+    import tensorflow as tf
+
+    table = rng.normal(size=(6, 2)).astype("float32")
+    rows, values = np.array([4, 1, 4]), rng.normal(size=(3, 2)).astype("float32")
+    full = np.zeros_like(table)
+    np.add.at(full, rows, values)
+    sparse = Run(NAGD(0.1, **settings), [table], "float32")
+    dense = Run(NAGD(0.1, **settings), [table], "float32", driver)
+    step = sparse.optimizer.apply
+    if driver != "eager":
+        step = tf.function(step, jit_compile=driver == "xla")
+    for _ in range(4):
+        step([tf.IndexedSlices(tf.constant(values), tf.constant(rows), tf.constant([6, 2]))])
+        dense.step([full])
+        assert_close(sparse.look_ahead[0], dense.look_ahead[0], TRAJECTORY["float32"])
+    assert np.all(sparse.look_ahead[0][[1, 4]] != table[[1, 4]])
+
+
+def test_embedding_layer_trains(rng):
+    model = keras.Sequential(
+        [keras.Input((3,), dtype="int32"), keras.layers.Embedding(10, 4), keras.layers.Flatten(),
+         keras.layers.Dense(1)]
+    )
+    ids, y = rng.integers(0, 10, size=(16, 3)), rng.normal(size=(16, 1))
+    model.compile(optimizer=NAGD(0.1, global_clipnorm=1.0), loss="mse")
+    losses = model.fit(ids, y, epochs=20, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_build_a_second_time_changes_nothing():
+    x = variable([1.0])
+    optimizer = NAGD()
+    optimizer.apply([np.ones(1, "float32")], [x])
+    before = state(optimizer)
+    optimizer.build([x])
+    for now, was in zip(state(optimizer), before, strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
+def test_no_gradients_at_all_are_no_update():
+    optimizer = NAGD()
+    optimizer.build([variable([1.0])])
+    optimizer.apply([])
+    assert int(optimizer.iterations) == int(optimizer.age) == 0

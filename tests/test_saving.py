@@ -1,0 +1,162 @@
+"""A saved model is loaded and trained on as if nothing had happened."""
+
+import copy
+import pickle
+
+import keras
+import numpy as np
+import pytest
+
+from nagd_keras import NAGD
+from tests.drivers import to_float64
+from tests.problems import Table
+
+SCHEDULE = keras.optimizers.schedules.PolynomialDecay(0.5, 20, 0.95)
+SETTINGS = {
+    "defaults": {},
+    "schedules": {"learning_rate": SCHEDULE, "momentum": SCHEDULE, "weight_decay": SCHEDULE},
+    "everything": {
+        "momentum": Table(np.linspace(0.1, 0.9, 50), "float32"),
+        "weight_decay": 0.01,
+        "global_clipnorm": 0.1,
+        "use_ema": True,
+        "ema_momentum": 0.9,
+        "ema_overwrite_frequency": 3,
+        "gradient_accumulation_steps": 2,
+        "loss_scale_factor": 4.0,
+    },
+}
+
+
+@pytest.fixture
+def data(rng):
+    x = rng.normal(size=(28, 3)).astype("float32")
+    return x, np.sin(x.sum(axis=1, keepdims=True))
+
+
+def compiled(settings):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
+    model.compile(optimizer=NAGD(**settings), loss="mse")
+    return model
+
+
+def train(model, data, batches):
+    for i in batches:
+        rows = slice(4 * i, 4 * i + 4)
+        model.train_on_batch(data[0][rows], data[1][rows])
+
+
+def everything(model):
+    return [to_float64(v) for v in (*model.variables, *model.optimizer.variables)]
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def by_file(model, folder):
+    model.save(folder / "model.keras")
+    return keras.saving.load_model(folder / "model.keras")
+
+
+def by_deepcopy(model, folder):
+    return copy.deepcopy(model)
+
+
+def by_pickle(model, folder):
+    return pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("copied", [by_file, by_deepcopy, by_pickle])
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_a_loaded_model_goes_on_to_the_bit(data, tmp_path, settings, copied):
+    model = compiled(settings)
+    train(model, data, range(3))  # with accumulation: half-way through a window
+    loaded = copied(model, tmp_path)
+    assert type(loaded.optimizer) is NAGD
+    assert loaded.optimizer.get_config() == model.optimizer.get_config()
+    assert_same(everything(loaded), everything(model))
+    train(model, data, range(3, 7))
+    train(loaded, data, range(3, 7))
+    assert_same(everything(loaded), everything(model))
+    assert int(loaded.optimizer.age) == (7 // 2 if "use_ema" in settings else 7)
+
+
+def test_live_hyperparameters_are_saved(data, tmp_path):
+    model = compiled({"weight_decay": 0.0})
+    train(model, data, range(2))
+    model.optimizer.momentum = 0.3
+    model.optimizer.learning_rate = 0.4
+    model.optimizer.weight_decay = 0.2
+    loaded = by_file(model, tmp_path).optimizer
+    assert float(loaded.momentum) == np.float32(0.3)
+    assert float(loaded.learning_rate) == np.float32(0.4)
+    assert float(loaded.weight_decay) == np.float32(0.2)
+    config = loaded.get_config()
+    assert [config[name] for name in ("momentum", "learning_rate", "weight_decay")] == [
+        0.3,
+        0.4,
+        0.2,
+    ]
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+def test_a_copied_optimizer_keeps_its_state_until_it_is_built(settings, copied):
+    """Keras' own optimizers lose theirs, with a warning."""
+
+    def variables():
+        return [keras.Variable(np.ones(3, "float32")), keras.Variable(np.ones(2, "float32"))]
+
+    gradients = [np.arange(3, dtype="float32"), np.ones(2, "float32")]
+    original, ours = NAGD(**settings), variables()
+    for _ in range(3):
+        original.apply(gradients, ours)
+    twice = copied(copied(original))  # a copy that is not built yet can be copied as well
+    theirs = variables()
+    for a, b in zip(theirs, ours, strict=True):
+        a.assign(b)
+    for _ in range(4):
+        original.apply(gradients, ours)
+        twice.apply(gradients, theirs)
+    for a, b in zip((*theirs, *twice.variables), (*ours, *original.variables), strict=True):
+        np.testing.assert_array_equal(to_float64(a), to_float64(b))
+
+
+def test_copy_of_an_optimizer_that_is_not_built():
+    optimizer = NAGD(0.1, 0.5)
+    optimizer.momentum = 0.75
+    assert copy.deepcopy(optimizer).get_config() == optimizer.get_config()
+
+
+def test_a_registered_callable_is_saved():
+    optimizer = NAGD(momentum=half)
+    again = NAGD.from_config(optimizer.get_config())
+    assert float(again.momentum) == 0.5
+
+
+@keras.saving.register_keras_serializable(package="nagd_keras_tests")
+def half():
+    return 0.5
+
+
+def test_config_is_what_was_given():
+    config = NAGD(0.1, 0.95, weight_decay=0.004, name="mine").get_config()
+    assert config["learning_rate"] == 0.1
+    assert config["momentum"] == 0.95
+    assert config["weight_decay"] == 0.004
+    assert config["name"] == "mine"
+    assert NAGD().get_config()["weight_decay"] is None
+    untouched = NAGD(SCHEDULE, SCHEDULE).get_config()
+    before = copy.deepcopy(untouched)
+    NAGD.from_config(untouched)
+    assert untouched == before
+
+
+def test_keras_serialization_by_name():
+    optimizer = NAGD(0.1, SCHEDULE)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(again) is NAGD
+    assert again.get_config() == optimizer.get_config()
