@@ -1,17 +1,19 @@
 """The optimizer class: its state, its configuration and its properties."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, Never
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Never, TypeAlias
 
 import keras
 import numpy as np
+from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.gradients import check_gradients
 from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, deserialized
 from nagd_keras.tensors import dense, tensor
 from nagd_keras.update_rule import Scalars, nesterov_update
 
-Number = float | keras.optimizers.schedules.LearningRateSchedule | Callable[[], Any]
+Number: TypeAlias = float | LearningRateSchedule | Callable[[], Any]
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
@@ -70,10 +72,11 @@ class NAGD(keras.optimizers.Optimizer):
 
     Example:
         >>> import keras
+        >>> import numpy as np
         >>> from nagd_keras import NAGD
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
         >>> model.compile(optimizer=NAGD(learning_rate=0.1, momentum=0.9), loss="mse")
-        >>> history = model.fit([[0.0, 1.0], [1.0, 0.0]], [[1.0], [2.0]], epochs=2, verbose=0)
+        >>> history = model.fit(np.eye(2), np.array([[1.0], [2.0]]), epochs=2, verbose=0)
         >>> model.optimizer.momentum = 0.95
         >>> int(model.optimizer.age)
         2
@@ -102,13 +105,7 @@ class NAGD(keras.optimizers.Optimizer):
         name: str = "nagd",
         **unknown: Never,
     ) -> None:
-        if unknown:
-            allowed = [*NAGD.__init__.__annotations__]
-            raise TypeError(
-                f"NAGD does not know the argument(s) {', '.join(map(repr, unknown))}. Received: "
-                f"{unknown}. Allowed: {', '.join(a for a in allowed if a not in _NO_ARGUMENTS)}. "
-                "Check the spelling, or leave the argument out."
-            )
+        _refuse(unknown)
         # All checks come before the base class makes the first variable.
         learning_rate = LEARNING_RATE.checked(learning_rate)
         momentum = MOMENTUM.checked(momentum)
@@ -241,12 +238,13 @@ class NAGD(keras.optimizers.Optimizer):
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
         elif not self.built:
-            return super().apply(grads)  # which says what is missing
+            super().apply(grads)  # which says what is missing
+            return
         variables = trainable_variables or self._trainable_variables
         if grads:
             check_gradients(grads, variables)
             grads = [dense(g, tuple(v.shape)) for g, v in zip(grads, variables, strict=True)]
-        return super().apply(grads, trainable_variables)
+        super().apply(grads, trainable_variables)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Scalars) -> None:
         """Updates one variable and its displacement."""
@@ -303,7 +301,7 @@ class NAGD(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs, with live numbers as they are now."""
-        config = super().get_config()
+        config: dict[str, Any] = super().get_config()
         config["learning_rate"] = LEARNING_RATE.serialized(self._learning_rate)
         config["momentum"] = MOMENTUM.serialized(self._momentum)
         if self._weight_decay is not None:
@@ -316,12 +314,19 @@ class NAGD(keras.optimizers.Optimizer):
     ) -> "NAGD":
         """Makes an optimizer, without state, from what `get_config` returned."""
         settable = {
-            name: deserialized(config[name], custom_objects)
-            for name in _SETTABLE
-            if name in config
+            name: deserialized(config[name], custom_objects) for name in _SETTABLE if name in config
         }
         return cls(**{**config, **settable})
 
 
 _SETTABLE = ("learning_rate", "momentum", "weight_decay")
-_NO_ARGUMENTS = ("unknown", "return")
+
+
+def _refuse(unknown: Mapping[str, Any]) -> None:
+    if unknown:
+        allowed = [a for a in inspect.signature(NAGD).parameters if a != "unknown"]
+        raise TypeError(
+            f"NAGD does not know the argument(s) {', '.join(map(repr, unknown))}. Received: "
+            f"{dict(unknown)}. Allowed: {', '.join(allowed)}. Check the spelling, or leave the "
+            "argument out."
+        )

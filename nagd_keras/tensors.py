@@ -32,7 +32,7 @@ def static_shape(value: Any) -> tuple[int | None, ...] | None:
     """Returns the shape as far as it is known without running a compiled step."""
     shape = getattr(value, "shape", None)
     if shape is None:
-        return np.shape(value)
+        return tuple(np.shape(value))
     # TensorFlow's shapes may lack some dimensions (None), or even their number.
     return None if getattr(shape, "rank", 0) is None else tuple(shape)
 

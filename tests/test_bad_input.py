@@ -157,10 +157,7 @@ USES = [
         for name in NAMES
         for value, error in BAD_NUMBERS
     ),
-    *(
-        BadUse(f"set {name}", assign(name, None), TypeError, number(name, "None"))
-        for name in NAMES
-    ),
+    *(BadUse(f"set {name}", assign(name, None), TypeError, number(name, "None")) for name in NAMES),
     BadUse("set momentum=1", assign("momentum", 1.0), ValueError, number("momentum", "1.0")),
     *(
         BadUse(

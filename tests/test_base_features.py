@@ -159,8 +159,12 @@ def test_an_embeddings_gradient_is_as_exact_as_a_dense_one(rng, settings, driver
 
 def test_embedding_layer_trains(rng):
     model = keras.Sequential(
-        [keras.Input((3,), dtype="int32"), keras.layers.Embedding(10, 4), keras.layers.Flatten(),
-         keras.layers.Dense(1)]
+        [
+            keras.Input((3,), dtype="int32"),
+            keras.layers.Embedding(10, 4),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1),
+        ]
     )
     ids, y = rng.integers(0, 10, size=(16, 3)), rng.normal(size=(16, 1))
     model.compile(optimizer=NAGD(0.1, global_clipnorm=1.0), loss="mse")

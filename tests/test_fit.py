@@ -139,16 +139,20 @@ WAYS = [
     Way("no_jit", lambda m, x, y: fit(m, x, y, jit_compile=False)),
     Way("eager", lambda m, x, y: fit(m, x, y, run_eagerly=True)),
     Way("steps_per_execution", lambda m, x, y: fit(m, x, y, steps_per_execution=4)),
-    Way("steps_per_execution_jit",
+    Way(
+        "steps_per_execution_jit",
         lambda m, x, y: fit(m, x, y, steps_per_execution=4, jit_compile=True),
-        ("tensorflow", "jax")),
+        ("tensorflow", "jax"),
+    ),
     Way("train_on_batch", with_train_on_batch),
     Way("tape_apply_gradients", with_gradient_tape(apply_gradients, False), ("tensorflow",)),
     Way("tape_apply", with_gradient_tape(apply, False), ("tensorflow",)),
     Way("tape_apply_gradients_graph", with_gradient_tape(apply_gradients, True), ("tensorflow",)),
     Way("tape_apply_graph", with_gradient_tape(apply_to_built, True), ("tensorflow",)),
-    Way("cloned_optimizer", lambda m, x, y: fit(
-        m, x, y, optimizer=NAGD.from_config(make_optimizer().get_config()))),
+    Way(
+        "cloned_optimizer",
+        lambda m, x, y: fit(m, x, y, optimizer=NAGD.from_config(make_optimizer().get_config())),
+    ),
     Way("multi_optimizer", in_multi_optimizer, ("tensorflow", "torch"), "MultiOptimizer"),
 ]
 WAYS = [way for way in WAYS if BACKEND in way.backends]
@@ -234,7 +238,5 @@ def test_fit_again_goes_on(data):
     x, y = data
     twice.compile(optimizer=make_optimizer(), loss="mse")
     for epoch in range(EPOCHS):
-        twice.fit(
-            x, y, BATCH, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0
-        )
+        twice.fit(x, y, BATCH, initial_epoch=epoch, epochs=epoch + 1, shuffle=False, verbose=0)
     np.testing.assert_array_equal(weights(once), weights(twice))

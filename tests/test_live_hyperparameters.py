@@ -70,9 +70,7 @@ def test_set_by_a_callback_in_fit(rng, float64, name, jit_compile):
                 )
             )
         )
-        model.fit(
-            x, y, batch_size=16, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks
-        )
+        model.fit(x, y, batch_size=16, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
         if BACKEND != "torch":  # which is eager
             assert len(set(traces)) == 1, f"traced again: {traces}"
         found.append([to_float64(v) for v in model.trainable_variables])

@@ -82,9 +82,7 @@ def test_one_update_of_any_shape_is_the_formula(shapes, dtype, momentum, rate):
         gradients = [to_float64(keras.ops.cast(g, dtype)) for g in arrays(shapes, t + 1)]
         run.step(gradients)
         slots = [to_float64(s) for s in run.optimizer.displacements]
-        for w, s, g, w_next, s_next in zip(
-            *before, gradients, run.look_ahead, slots, strict=True
-        ):
+        for w, s, g, w_next, s_next in zip(*before, gradients, run.look_ahead, slots, strict=True):
             assert w_next.shape == s_next.shape == w.shape
             expected = momentum * (s - rate * g)
             sums = 8 * max(UNIT[dtype], 2.0**-126) * (np.abs(w) + np.abs(s) + rate * np.abs(g))

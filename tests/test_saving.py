@@ -35,7 +35,9 @@ def data(rng):
 
 
 def compiled(settings):
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)]
+    )
     model.compile(optimizer=NAGD(**settings), loss="mse")
     return model
 

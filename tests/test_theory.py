@@ -66,8 +66,10 @@ def test_the_misprinted_rule_diverges_where_nagd_converges(rng, float64):
     problem, x = random_quadratic(rng, 10, condition=10.0), rng.normal(size=10)
     beta = 0.9
     for alpha in (0.01, 0.1, 0.5):
-        gap = [problem.value(t) - problem.value(problem.minimizer)
-               for t in misprint(problem.gradient, x, beta, alpha, 200)]
+        gap = [
+            problem.value(t) - problem.value(problem.minimizer)
+            for t in misprint(problem.gradient, x, beta, alpha, 200)
+        ]
         assert gap[-1] > 1e6 * gap[0]
         found = run_on(problem, NAGD(alpha, beta), x, 200)[-1]
         assert problem.value(found) - problem.value(problem.minimizer) < 0.1 * gap[0]

@@ -1,0 +1,239 @@
+"""Trains a small network on handwritten digits with three optimizers, and goes on from a file.
+
+Plain gradient descent, Keras' SGD with Nesterov momentum and NAGD with a rising momentum start
+from the same weights and see the same batches. The NAGD model is then saved, loaded, compared
+with the one in memory to the last bit, and trained on.
+
+    python examples/digits.py --help
+"""
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import matplotlib
+import numpy as np
+
+from nagd_keras import NAGD
+
+matplotlib.use("Agg")  # Figures go to files; no display is needed.
+import matplotlib.pyplot as plt
+from matplotlib.ticker import MaxNLocator
+
+Data = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one optimizer trained."""
+
+    name: str
+    model: Any
+    loss: list[float]
+    accuracy: float
+    seconds: float
+
+    def epochs_to(self, loss: float) -> int | None:
+        """Returns the first epoch whose training loss is at most `loss`, or None."""
+        return next((epoch for epoch, x in enumerate(self.loss, 1) if x <= loss), None)
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--epochs", type=positive, default=10, help="epochs of each run")
+    parser.add_argument("--batch-size", type=positive, default=32, help="images in a batch")
+    parser.add_argument("--learning-rate", type=float, default=0.01, help="of all optimizers")
+    parser.add_argument(
+        "--momentum", type=float, default=0.9, help="Keras SGD's, and where NAGD's begins"
+    )
+    parser.add_argument(
+        "--final-momentum",
+        type=float,
+        default=0.98,
+        help="what NAGD's momentum comes to over the first half of its updates",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=REPOSITORY / "saved_models",
+        help="folder for the model and the figure",
+    )
+    parser.add_argument(
+        "--dataset",
+        choices=["digits", "mnist"],
+        default="digits",
+        help="digits: 1,797 images of 8 x 8 that scikit-learn brings; mnist: 70,000 of 28 x 28, "
+        "which Keras downloads",
+    )
+    return parser.parse_args(arguments)
+
+
+def positive(text: str) -> int:
+    """Reads an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, received {value}")
+    return value
+
+
+def load_data(name: str, seed: int) -> Data:
+    """Returns ((images, labels) to train on, (images, labels) to test on), pixels in [0, 1]."""
+    if name == "mnist":
+        try:
+            (x, y), (x_test, y_test) = keras.datasets.mnist.load_data()
+        except Exception as error:  # Keras raises no narrower class for a failed download.
+            raise SystemExit(
+                f"MNIST could not be downloaded ({error}). It needs a network the first time; "
+                "--dataset digits needs none."
+            ) from error
+        return (flat(x, 255), y), (flat(x_test, 255), y_test)
+
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_digits(return_X_y=True)
+    x, x_test, y, y_test = train_test_split(x, y, test_size=0.2, random_state=seed, stratify=y)
+    return (flat(x, 16), y), (flat(x_test, 16), y_test)
+
+
+def flat(images: np.ndarray, largest: int) -> np.ndarray:
+    """Returns a row of floats in [0, 1] for each image."""
+    return np.asarray(images.reshape(len(images), -1) / largest, "float32")
+
+
+def make_model(pixels: int) -> Any:
+    """Returns a network of two hidden layers."""
+    return keras.Sequential(
+        [
+            keras.Input((pixels,)),
+            keras.layers.Dense(64, activation="tanh"),
+            keras.layers.Dense(32, activation="tanh"),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def make_optimizers(options: argparse.Namespace, updates: int) -> dict[str, Any]:
+    """Returns the three contestants."""
+    # Any Keras schedule will do as a momentum.
+    rising = keras.optimizers.schedules.PolynomialDecay(
+        options.momentum, max(1, updates // 2), options.final_momentum
+    )
+    sgd = keras.optimizers.SGD
+    return {
+        "gradient descent": sgd(options.learning_rate),
+        "Keras SGD, Nesterov": sgd(options.learning_rate, options.momentum, nesterov=True),
+        "NAGD, rising momentum": NAGD(options.learning_rate, momentum=rising),
+    }
+
+
+def train(name: str, optimizer: Any, data: Data, options: argparse.Namespace) -> Result:
+    """Trains a new model; the seed gives every optimizer the same weights and batches."""
+    print(f"\n{name}")
+    (x, y), test = data
+    keras.utils.set_random_seed(options.seed)
+    model = make_model(x.shape[1])
+    model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    began = time.perf_counter()
+    history = model.fit(x, y, options.batch_size, options.epochs, validation_data=test)
+    seconds = time.perf_counter() - began
+    return Result(
+        name, model, history.history["loss"], history.history["val_accuracy"][-1], seconds
+    )
+
+
+def print_table(results: list[Result], target: float) -> None:
+    """Prints a row for each optimizer."""
+    heads = ["training loss", "test accuracy", f"epochs to loss {target:.4f}", "seconds"]
+    print("\n" + f"{'optimizer':<22}" + "".join(f"{head:>24}" for head in heads))
+    for result in results:
+        cells = [
+            f"{result.loss[-1]:.4f}",
+            f"{result.accuracy:.1%}",
+            str(result.epochs_to(target) or "not reached"),
+            f"{result.seconds:.1f}",
+        ]
+        print(f"{result.name:<22}" + "".join(f"{cell:>24}" for cell in cells))
+
+
+def draw(results: list[Result], target: float, path: Path) -> None:
+    """Draws the loss curves into a PNG file."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for result, marker in zip(results, "os^", strict=True):
+        axes.plot(range(1, len(result.loss) + 1), result.loss, f"{marker}-", label=result.name)
+    axes.axhline(target, color="grey", linestyle=":", label="gradient descent, last epoch")
+    axes.set(xlabel="epoch", ylabel="training loss (cross-entropy)", yscale="log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title("The same network, weights and batches")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def save(model: Any, path: Path) -> None:
+    """Writes the model under another name first, so that `path` never holds half a model."""
+    unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
+    model.save(unfinished)
+    os.replace(unfinished, path)
+
+
+def check_identical(loaded: Any, model: Any) -> int:
+    """Compares all variables of two models and of their optimizers; returns how many there are."""
+    pairs = list(
+        zip(
+            [*loaded.variables, *loaded.optimizer.variables],
+            [*model.variables, *model.optimizer.variables],
+            strict=True,
+        )
+    )
+    for a, b in pairs:
+        if a.numpy().tobytes() != b.numpy().tobytes():
+            raise SystemExit(f"{b.path} was {b.numpy()} and is {a.numpy()} after loading")
+    return len(pairs)
+
+
+def main(arguments: list[str] | None = None) -> list[Result]:
+    """Runs the example; returns the results, the last of them NAGD's."""
+    options = parse_arguments(arguments)
+    data = load_data(options.dataset, options.seed)
+    steps_per_epoch = -(-len(data[0][0]) // options.batch_size)
+    options.output.mkdir(parents=True, exist_ok=True)
+
+    optimizers = make_optimizers(options, options.epochs * steps_per_epoch)
+    results = [train(name, optimizer, data, options) for name, optimizer in optimizers.items()]
+    target = results[0].loss[-1]
+    print_table(results, target)
+    figure = options.output / f"{options.dataset}.png"
+    draw(results, target, figure)
+    print(f"\nLoss curves: {figure}")
+
+    path = options.output / f"{options.dataset}.keras"
+    save(results[-1].model, path)
+    loaded = keras.saving.load_model(path)
+    count = check_identical(loaded, results[-1].model)
+    print(f"Model: {path} ({path.stat().st_size / 1024:.0f} KB), loaded again: {count} variables")
+    print(f"of model and optimizer are identical to the bit, age {int(loaded.optimizer.age)}.")
+    print("Training on from the file for one epoch:")
+    loaded.fit(
+        *data[0],
+        options.batch_size,
+        initial_epoch=options.epochs,
+        epochs=options.epochs + 1,
+        validation_data=data[1],
+    )
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The mathematics stands once, imports run one way, and Keras' private surface is small."""
+
+import ast
+from pathlib import Path
+
+import keras
+import pytest
+
+import nagd_keras
+from nagd_keras import NAGD
+
+PACKAGE = Path(nagd_keras.__file__).parent
+# What each module may import, besides the standard library, keras and numpy.
+LAYERS = {
+    "__init__": {"_backend", "nagd"},
+    "_backend": set(),
+    "update_rule": set(),
+    "tensors": set(),
+    "gradients": {"tensors"},
+    "hyperparameters": {"tensors"},
+    "nagd": {"update_rule", "tensors", "gradients", "hyperparameters"},
+}
+# What NAGD uses of Keras that is not documented; see the comments where it does.
+PRIVATE = {
+    "_apply_weight_decay",
+    "_backend_update_step",
+    "_get_variable_index",
+    "_iterations",
+    "_learning_rate",
+    "_trainable_variables",
+    "_use_weight_decay",
+}
+
+
+def modules():
+    return {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
+
+
+def test_imports_run_one_way():
+    assert set(modules()) == set(LAYERS)
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("nagd_keras"):
+                inner = node.module.removeprefix("nagd_keras").removeprefix(".")
+                imported = {inner} if inner else {alias.name for alias in node.names}
+                assert imported <= LAYERS[name], f"{name} imports {imported}"
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = [node.module] if isinstance(node, ast.ImportFrom) else []
+                names += [alias.name for alias in node.names if isinstance(node, ast.Import)]
+                for imported in names:
+                    assert imported.partition(".")[0] not in ("tensorflow", "jax", "torch"), name
+
+
+def test_init_only_re_exports():
+    for node in modules()["__init__"].body:
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        assert docstring or isinstance(node, (ast.ImportFrom, ast.Assign))
+
+
+def used_of_keras():
+    """The private attributes of `self` and `super()` in nagd.py that NAGD does not define."""
+    used, defined = set(), set()
+    for node in ast.walk(modules()["nagd"]):
+        if isinstance(node, ast.FunctionDef):
+            used.add(node.name)
+        elif isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            (defined if isinstance(node.ctx, ast.Store) else used).add(node.attr)
+    return {name for name in used - defined if name.startswith("_") and not name.endswith("__")}
+
+
+def test_keras_private_surface_is_what_is_listed():
+    assert used_of_keras() - {"_replace"} == PRIVATE  # _replace is a named tuple's
+
+
+@pytest.mark.parametrize("name", sorted(PRIVATE))
+def test_keras_has_what_nagd_uses(name):
+    optimizer = keras.optimizers.SGD()
+    optimizer.build([keras.Variable([1.0])])
+    assert hasattr(optimizer, name)
+
+
+@pytest.mark.parametrize("accumulation", [None, 3])
+def test_keras_comes_through_the_update_hook_once_per_update(monkeypatch, accumulation):
+    calls = []
+    hook = NAGD._backend_update_step
+
+    def counted(self, grads, trainable_variables, learning_rate):
+        calls.append(len(grads))
+        hook(self, grads, trainable_variables, learning_rate)
+
+    monkeypatch.setattr(NAGD, "_backend_update_step", counted)
+    optimizer = NAGD(weight_decay=0.5, gradient_accumulation_steps=accumulation)
+    variables = [keras.Variable([1.0]) for _ in range(4)]
+    for _ in range(6):
+        optimizer.apply([keras.ops.ones(1)] * 4, variables)
+    assert calls == [4] * (6 if accumulation is None else 2)
+    assert int(optimizer.age) == len(calls)

@@ -1,0 +1,34 @@
+"""The README's code runs as it stands, and its claims about files hold."""
+
+import re
+from pathlib import Path
+
+import keras
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one block is TensorFlow's")
+def test_the_code_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert len(BLOCKS) >= 6
+    names = {}
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), names)
+    model = names["model"]
+    assert type(model.optimizer).__name__ == "NAGD"
+    assert int(model.optimizer.age) == 10 * 8  # epochs of 256 / 32 batches, over a save
+
+
+def test_the_commands_are_there():
+    for extra, command in [("examples", "python examples/digits.py"), ("test", "python -m pytest")]:
+        assert f"\npython -m pip install -e '.[{extra}]' && {command}\n" in README
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        if not target.startswith("https://"):
+            assert (ROOT / target).exists(), target
