@@ -51,20 +51,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--epochs", type=positive, default=10, help="epochs of each run")
     parser.add_argument("--batch-size", type=positive, default=32, help="images in a batch")
-    parser.add_argument("--learning-rate", type=float, default=0.01, help="of all optimizers")
+    parser.add_argument("--learning-rate", type=rate, default=0.01, help="of all optimizers")
     parser.add_argument(
-        "--momentum", type=float, default=0.9, help="Keras SGD's, and where NAGD's begins"
+        "--momentum", type=momentum, default=0.9, help="Keras SGD's, and where NAGD's begins"
     )
     parser.add_argument(
         "--final-momentum",
-        type=float,
+        type=momentum,
         default=0.98,
         help="what NAGD's momentum comes to over the first half of its updates",
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=folder,
         default=REPOSITORY / "saved_models",
         help="folder for the model and the figure",
     )
@@ -84,6 +84,30 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, received {value}")
     return value
+
+
+def rate(text: str) -> float:
+    """Reads a finite number of at least 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be finite and at least 0, received {value}")
+    return value
+
+
+def momentum(text: str) -> float:
+    """Reads a number in [0, 1)."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be in [0, 1), received {value}")
+    return value
+
+
+def folder(text: str) -> Path:
+    """Reads the path of a folder that is there or can be made."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a file; name a folder")
+    return path
 
 
 def load_data(name: str, seed: int) -> Data:

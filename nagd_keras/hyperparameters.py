@@ -144,7 +144,7 @@ class Hyperparameter:
             return keras.saving.serialize_keras_object(source)
         # The shortest decimal that gives the same number back: 0.9, not 0.8999999761581421.
         value = float(source)
-        return float(str(np.float32(value))) if np.float32(value) == value else value
+        return float(str(np.float32(value))) if float(np.float32(value)) == value else value
 
     def _refusal(self, received: str, kind: str) -> str:
         return (

@@ -39,13 +39,15 @@ class NAGD(keras.optimizers.Optimizer):
 
     Args:
         learning_rate: $\varepsilon$, in $[0, \infty)$: a number, a
-            `keras.optimizers.schedules.LearningRateSchedule` (read at `iterations`), or a
-            callable without arguments.
+            `keras.optimizers.schedules.LearningRateSchedule` (read, as Keras reads it, at the
+            number of finished batches, accumulated ones included), or a callable without
+            arguments.
         momentum: $\mu$, in $[0, 1)$: a number, a schedule (read at `age + 1`, so that
             $\mu_t$ = `momentum(t)`), or a callable without arguments. What a callable returns
-            should be a tensor or a variable: a Python number is frozen into a compiled step.
-        weight_decay: $\lambda$, in $[0, \infty)$: None, or a number, a schedule (read at
-            `iterations`) or a callable. Decoupled: $w \leftarrow w - \varepsilon\lambda w$
+            should be a tensor or a variable: a Python number is frozen into a compiled step. A
+            schedule has to stay in the range; only its value at step 1 is checked.
+        weight_decay: $\lambda$, in $[0, \infty)$: None, or a number, a schedule (read as the
+            learning rate's is) or a callable. Decoupled: $w \leftarrow w - \varepsilon\lambda w$
             before the update; it never enters the displacement. Pass 0.0 to raise it later.
         clipnorm: the largest L2 norm of each variable's gradient.
         clipvalue: the largest absolute value of a gradient's elements.
@@ -133,8 +135,8 @@ class NAGD(keras.optimizers.Optimizer):
             shape=(), dtype="int", aggregation="only_first_replica", name="age"
         )
         self._displacements: list[Any] = []
-        # The state of a built optimizer that was loaded into this one before it was built.
-        self._state_to_load: tuple[Any, ...] | None = None
+        # The slots of a built optimizer that was loaded into this one before it was built.
+        self._slots_to_load: tuple[Any, ...] = ()
 
     # State
 
@@ -143,6 +145,9 @@ class NAGD(keras.optimizers.Optimizer):
         if self.built:
             return
         variables = list(variables)
+        loaded: dict[str, Any] = {}
+        if self._slots_to_load:
+            self.save_own_variables(loaded)
         super().build(variables)
         self._displacements = [
             # Keras overwrites such a variable with its "gradient"; it takes no update.
@@ -151,9 +156,8 @@ class NAGD(keras.optimizers.Optimizer):
             else self.add_variable_from_reference(variable, name="displacement")
             for variable in variables
         ]
-        if self._state_to_load is not None:
-            state, self._state_to_load = self._state_to_load, None
-            self.load_own_variables({str(i): value for i, value in enumerate(state)})
+        if loaded:
+            self.load_own_variables(loaded)
 
     @property
     def age(self) -> Any:
@@ -170,7 +174,16 @@ class NAGD(keras.optimizers.Optimizer):
         return list(self._displacements)
 
     def reset_momentum(self) -> None:
-        """Restarts the method where it stands: displacements and age become zero."""
+        """Restarts the method where it stands: displacements and age become zero.
+
+        Raises:
+            ValueError: if the displacements were loaded, and wait for `build`.
+        """
+        if self._slots_to_load:
+            raise ValueError(
+                "This optimizer was copied or loaded with displacements of variables that it "
+                "does not know yet. Call `build(variables)` before `reset_momentum()`."
+            )
         for displacement in self._displacements:
             if displacement is not None:
                 displacement.assign(keras.ops.zeros_like(displacement))
@@ -240,7 +253,9 @@ class NAGD(keras.optimizers.Optimizer):
         elif not self.built:
             super().apply(grads)  # which says what is missing
             return
-        variables = trainable_variables or self._trainable_variables
+        variables = (
+            self._trainable_variables if trainable_variables is None else trainable_variables
+        )
         if grads:
             check_gradients(grads, variables)
             grads = [dense(g, tuple(v.shape)) for g, v in zip(grads, variables, strict=True)]
@@ -262,7 +277,8 @@ class NAGD(keras.optimizers.Optimizer):
         self.assign(displacement, keras.ops.cast(s, displacement.dtype))
         self.assign(variable, keras.ops.cast(w, variable.dtype))
 
-    # Keras' private surface. `tests/test_keras_surface.py` holds it to the supported versions.
+    # Keras' private surface. `tests/test_layout.py` lists it and holds it to the
+    # supported versions.
 
     def _backend_update_step(
         self, grads: Any, trainable_variables: Any, learning_rate: Any
@@ -283,21 +299,24 @@ class NAGD(keras.optimizers.Optimizer):
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the state: all of `variables`, numbered."""
-        if self._state_to_load is None:
-            super().save_own_variables(store)
-        else:
-            for i, value in enumerate(self._state_to_load):
-                store[str(i)] = value
+        super().save_own_variables(store)
+        # Slots come after all other variables.
+        for i, value in enumerate(self._slots_to_load, len(self.variables)):
+            store[str(i)] = value
 
     def load_own_variables(self, store: Any) -> None:
-        """Reads the state; an optimizer that is not built yet keeps it until it is.
+        """Reads the state; an optimizer that is not built yet keeps the slots until it is.
 
-        (Keras would drop it, and with it the momentum of a copied or unpickled optimizer.)
+        (Keras would drop them, and with them the momentum of a copied or unpickled optimizer.)
         """
-        if not self.built and len(store.keys()) > len(self.variables):
-            self._state_to_load = tuple(np.asarray(store[str(i)]) for i in range(len(store.keys())))
-        else:
-            super().load_own_variables(store)
+        known, saved = len(self.variables), len(store.keys())
+        self._slots_to_load = ()
+        if not self.built and saved > known:
+            self._slots_to_load = tuple(np.asarray(store[str(i)]) for i in range(known, saved))
+            store = {str(i): store[str(i)] for i in range(known)}
+        super().load_own_variables(store)
+
+    # Configuration
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs, with live numbers as they are now."""

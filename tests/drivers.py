@@ -79,6 +79,18 @@ class Run:
         return [to_float64(v) - to_float64(s) for v, s in zip(self.variables, slots, strict=True)]
 
 
+def snapshot(*holders: Any) -> list[np.ndarray]:
+    """The values of all variables of models, of optimizers, and of lists of variables."""
+    lists = [each if isinstance(each, list) else each.variables for each in holders]
+    return [to_float64(v) for variables in lists for v in variables]
+
+
+def assert_identical(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
+    assert len(found) == len(wanted)
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def to_float64(tensor: Any) -> np.ndarray:
     # The cast reads a variable; the arrays that Keras and TensorFlow make of variables and of
     # bfloat16 do not follow NumPy 2.

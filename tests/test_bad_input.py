@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD
-from tests.drivers import to_float64
+from tests.drivers import assert_identical, snapshot
 from tests.problems import Table
 
 VECTOR_SCHEDULE = Table([[0.1, 0.2]] * 3)
@@ -206,6 +206,12 @@ USES = [
         ValueError,
         ("1 gradients for 2 variables", "order"),
     ),
+    BadUse(
+        "no variables",
+        lambda optimizer, variables: optimizer.apply([np.ones(2, "float32")], []),
+        ValueError,
+        ("1 gradients for 0 variables",),
+    ),
     BadUse("no gradient at all", apply(None, None), ValueError, ("No gradients provided",)),
     BadUse(
         "a variable that it was not built for",
@@ -235,14 +241,54 @@ def test_use_leaves_everything_as_it_was(use):
     settings = {"learning_rate": 0.1, "momentum": 0.5, "weight_decay": 0.25, **(use.settings or {})}
     optimizer = NAGD(**settings)
     optimizer.build(variables)
-    before = [to_float64(v) for v in (*variables, *optimizer.variables)]
+    before = snapshot(variables, optimizer)
     with pytest.raises(use.error) as raised:
         use.do(optimizer, variables)
     for part in use.says:
         assert part in str(raised.value)
-    after = [to_float64(v) for v in (*variables, *optimizer.variables)]
-    for now, was in zip(after, before, strict=True):
-        np.testing.assert_array_equal(now, was)
+    assert_identical(snapshot(variables, optimizer), before)
+
+
+@pytest.mark.parametrize("schedule", [VECTOR_SCHEDULE, AlwaysNaN()])
+def test_a_bad_schedule_does_not_replace_the_learning_rate(schedule):
+    optimizer = NAGD(0.25)
+    with pytest.raises(ValueError, match="learning_rate"):
+        optimizer.learning_rate = schedule
+    assert float(optimizer.learning_rate) == 0.25
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.function is TensorFlow's")
+def test_inside_a_compiled_step():
+    import tensorflow as tf
+
+    variable = keras.Variable([1.0, 1.0])
+    optimizer = NAGD(0.1, 0.5)
+    optimizer.build([variable])
+
+    @tf.function
+    def set_momentum():
+        optimizer.momentum = tf.ones(2)
+
+    @tf.function(input_signature=[tf.TensorSpec(None)])
+    def unknown_rank(gradient):
+        optimizer.apply([gradient])
+
+    @tf.function(input_signature=[tf.TensorSpec([None])])
+    def unknown_length(gradient):
+        optimizer.apply([gradient])
+
+    before = snapshot([variable], optimizer)
+    with pytest.raises(ValueError, match=r"`momentum` must be one number.*shape \(2,\)"):
+        set_momentum()
+    assert_identical(snapshot([variable], optimizer), before)
+    with pytest.raises(tf.errors.InvalidArgumentError):  # the arithmetic's own error
+        unknown_length(tf.ones(3))
+    np.testing.assert_array_equal(variable.numpy(), [1.0, 1.0])
+    np.testing.assert_array_equal(optimizer.displacements[0].numpy(), [0.0, 0.0])
+    age = int(optimizer.age)
+    for step in (unknown_rank, unknown_length):
+        step(tf.ones(2))
+    assert int(optimizer.age) == age + 2
 
 
 def test_an_optimizer_that_is_not_built_stays_so():
@@ -254,8 +300,9 @@ def test_an_optimizer_that_is_not_built_stays_so():
         optimizer.apply([np.ones(3, "float32")])
 
 
-def test_in_fit_the_model_stays_as_it_was(rng):
-    """A schedule that goes wrong is found when the step is traced, before anything is updated."""
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_in_fit_the_model_stays_as_it_was(rng, run_eagerly):
+    """A schedule that goes wrong is found before anything is updated."""
 
     class Grows(keras.optimizers.schedules.LearningRateSchedule):
         calls = 0
@@ -265,9 +312,10 @@ def test_in_fit_the_model_stays_as_it_was(rng):
             return 0.5 if self.calls == 1 else keras.ops.ones(3)
 
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    model.compile(optimizer=NAGD(0.1, Grows(), weight_decay=0.5), loss="mse", run_eagerly=True)
-    before = model.get_weights()
+    model.compile(
+        optimizer=NAGD(0.1, Grows(), weight_decay=0.5), loss="mse", run_eagerly=run_eagerly
+    )
+    before = snapshot(model)
     with pytest.raises(ValueError, match="`momentum` must be one number"):
         model.fit(rng.normal(size=(8, 3)), rng.normal(size=(8, 1)), verbose=0)
-    for now, was in zip(model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(now, was)
+    assert_identical(snapshot(model), before)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD
-from tests.drivers import DRIVERS, Run, to_float64
+from tests.drivers import DRIVERS, Run, snapshot, to_float64
 from tests.problems import random_quadratic
 from tests.reference.nesterov import textbook
 from tests.tolerances import TRAJECTORY, assert_close
@@ -77,6 +77,12 @@ def halves(g):
     return [g[:7], g[7:].reshape(1, 5)]
 
 
+def averages(optimizer):
+    """The moving averages, which `finalize_variable_values` writes into the variables."""
+    optimizer.finalize_variable_values(optimizer._trainable_variables)
+    return snapshot(optimizer._trainable_variables)
+
+
 def trajectory(optimizer, case, x, gradient, dtype, driver="eager"):
     run = start(optimizer, case, x, dtype, driver)
     scale = case.settings.get("loss_scale_factor", 1.0)  # as `scale_loss` scales the loss
@@ -107,6 +113,9 @@ def test_constant_momentum_is_keras_sgd(rng, case, dtype):
         velocities = np.concatenate([np.ravel(to_float64(v)) for v in sgd.momentums])
         iterate = expected[-1] - MOMENTUM * velocities
         assert_close(found[-1] - slots, iterate, TRAJECTORY[dtype], f"{driver}, iterate")
+        if case.settings.get("use_ema"):
+            for average, wanted in zip(averages(nagd), averages(sgd), strict=True):
+                assert_close(average, wanted, TRAJECTORY[dtype], f"{driver}, average")
         updates = STEPS // case.settings.get("gradient_accumulation_steps", 1)
         assert int(nagd.age) == updates
         assert int(nagd.iterations) == updates
@@ -125,8 +134,7 @@ def test_each_setting_does_something(rng, float64, case):
     found = trajectory(nagd, case, x, gradient, "float64")
     plain = trajectory(NAGD(LEARNING_RATE, MOMENTUM), PLAIN, x, gradient, "float64")
     if case.settings.get("use_ema") and "ema_overwrite_frequency" not in case.settings:
-        nagd.finalize_variable_values(nagd._trainable_variables)
-        found.append(np.concatenate([np.ravel(to_float64(v)) for v in nagd._trainable_variables]))
+        found.append(np.concatenate([np.ravel(average) for average in averages(nagd)]))
     assert not np.allclose(found[-1], plain[-1], rtol=1e-6)
 
 

@@ -134,9 +134,13 @@ def test_set_inside_a_compiled_step():
         optimizer.momentum = momentum
         optimizer.apply([tf.ones(1)])
 
+    s, w = 0.0, 1.0
     for momentum in (0.25, 0.75):
         step(tf.constant(momentum))
         assert float(optimizer.momentum) == momentum
+        s = momentum * (s - 0.5)
+        w = w - 0.5 + s
+        np.testing.assert_array_equal(to_float64(variable), [w])
 
 
 @pytest.mark.parametrize("name", SEQUENCES)
@@ -164,6 +168,39 @@ def test_what_a_number_may_be(name, make):
     setattr(optimizer, name, np.int64(0))
     # Another's variable gives its value; it does not become part of this optimizer.
     assert len(optimizer.variables) == state
+
+
+def test_schedules_count_as_documented():
+    """Momentum is read at age + 1; learning rate and weight decay at the batches, as in Keras."""
+    steps = {}
+
+    class Recorded(keras.optimizers.schedules.LearningRateSchedule):
+        def __init__(self, name):
+            self.name = name
+
+        def __call__(self, step):
+            steps.setdefault(self.name, []).append(int(step))
+            return 0.5
+
+    optimizer = NAGD(
+        Recorded("learning_rate"),
+        Recorded("momentum"),
+        weight_decay=Recorded("weight_decay"),
+        gradient_accumulation_steps=3,
+    )
+    x = keras.Variable([1.0])
+    steps.clear()  # each was tried at step 1
+    for batch in range(1, 13):
+        optimizer.apply([np.ones(1, "float32")], [x])
+        if batch == 6:
+            optimizer.reset_momentum()
+    if BACKEND == "tensorflow":  # where only applied updates read anything
+        assert steps["learning_rate"] == [2, 5, 8, 11]
+        assert steps["weight_decay"] == [2, 5, 8, 11]
+        assert steps["momentum"] == [1, 2, 1, 2]
+    assert set(steps["weight_decay"]) >= {2, 5, 8, 11}
+    assert int(optimizer.age) == 2
+    assert int(optimizer.iterations) == 4
 
 
 def test_keras_callbacks_set_the_learning_rate(rng):

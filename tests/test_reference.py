@@ -80,6 +80,15 @@ def test_the_promise_for_float64_is_kept_with_room():
     assert TRAJECTORY["float64"] <= 1e-12
 
 
+def test_numbers_from_a_callable_keep_their_digits(rng, float64):
+    """TensorFlow would make a float32 of a Python number."""
+    problem, x = random_quadratic(rng, 5), rng.normal(size=5)
+    run = Run(NAGD(lambda: 0.1, lambda: 0.9, weight_decay=lambda: 0.0), [x], "float64")
+    for point in textbook(problem.gradient, x, [0.9] * 21, [0.1] * 20):
+        assert_close(run.look_ahead[0], point.look_ahead, TRAJECTORY["float64"])
+        run.step([problem.gradient(run.look_ahead[0])])
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("weight_decay", [None, 2.0**-3])
 def test_sixteen_bits_are_rounded_once(rng, dtype, weight_decay):
