@@ -26,7 +26,7 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         if gradient is None:
             continue
         found, wanted = static_shape(gradient), tuple(variable.shape)
-        if found is None:  # A compiled step may not know; the arithmetic will.
+        if found is None:  # As with None below: the compiled step that runs will see it.
             continue
         if len(found) != len(wanted) or any(
             a is not None and a != b for a, b in zip(found, wanted, strict=True)

@@ -102,7 +102,12 @@ class Hyperparameter:
         )
 
     def read(self, source: Any, step: Any) -> Any:
-        """Returns the present value: a variable, tensor or number, checked to be a scalar."""
+        """Returns the present value: a variable, tensor or number.
+
+        Raises:
+            TypeError, ValueError: if a schedule or callable gives anything but a scalar in the
+                range. Inside a compiled step only the shape is known.
+        """
         if isinstance(source, LearningRateSchedule):
             value, received = source(step), f"the value of {source}"
         elif callable(source):
@@ -110,6 +115,8 @@ class Hyperparameter:
         else:
             return source
         self.check_scalar(value, received)
+        if not is_symbolic(value):
+            self.number(value, received)
         return value
 
     def assign(self, source: Any, value: Any) -> None:
@@ -125,6 +132,12 @@ class Hyperparameter:
                 "A step that is already compiled would not see a new schedule or callable: make "
                 f"a new optimizer with {self.name}={value!r} instead."
             )
+        if source is None:
+            raise TypeError(
+                f"This optimizer was built without {self.name}, and a compiled step has no place "
+                f"for one. Received: {self.name}={value!r}. Make the optimizer with "
+                f"{self.name}=0.0 to set it while training."
+            )
         if not isinstance(source, keras.Variable):
             raise TypeError(
                 f"This optimizer was built with {self.name}={source!r}, so its {self.name} "
@@ -132,9 +145,9 @@ class Hyperparameter:
                 f"optimizer with a number as {self.name} to set it while training."
             )
         if is_symbolic(value):
-            # Inside a compiled step the value is not known yet; its shape is.
+            # Inside a compiled step the value is not known yet; its shape is, as a rule.
             self.check_scalar(value, f"{self.name}={value!r}")
-            source.assign(keras.ops.cast(value, source.dtype))
+            source.assign(keras.ops.reshape(keras.ops.cast(value, source.dtype), ()))
         else:
             source.assign(self.number(value, f"{self.name}={value!r}"))
 
@@ -142,9 +155,11 @@ class Hyperparameter:
         """Returns what stands for `source` in an optimizer's config."""
         if callable(source):
             return keras.saving.serialize_keras_object(source)
-        # The shortest decimal that gives the same number back: 0.9, not 0.8999999761581421.
-        value = float(source)
-        return float(str(np.float32(value))) if float(np.float32(value)) == value else value
+        value = float(source.numpy())
+        if keras.backend.standardize_dtype(source.dtype) == "float32":
+            # The shortest decimal that gives it back: 0.9, not 0.8999999761581421.
+            return float(str(np.float32(value)))
+        return value
 
     def _refusal(self, received: str, kind: str) -> str:
         return (

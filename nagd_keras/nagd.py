@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Never, TypeAlias
 
 import keras
-import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.gradients import check_gradients
@@ -43,9 +42,10 @@ class NAGD(keras.optimizers.Optimizer):
             number of finished batches, accumulated ones included), or a callable without
             arguments.
         momentum: $\mu$, in $[0, 1)$: a number, a schedule (read at `age + 1`, so that
-            $\mu_t$ = `momentum(t)`), or a callable without arguments. What a callable returns
-            should be a tensor or a variable: a Python number is frozen into a compiled step. A
-            schedule has to stay in the range; only its value at step 1 is checked.
+            $\mu_t$ = `momentum(t)`), or a callable without arguments. A callable is called when
+            a step is compiled: on TensorFlow a variable that it returns is followed, a Python
+            number (and on JAX, anything) is frozen. In a compiled step what schedules and
+            callables give is not checked against the range.
         weight_decay: $\lambda$, in $[0, \infty)$: None, or a number, a schedule (read as the
             learning rate's is) or a callable. Decoupled: $w \leftarrow w - \varepsilon\lambda w$
             before the update; it never enters the displacement. Pass 0.0 to raise it later.
@@ -68,9 +68,9 @@ class NAGD(keras.optimizers.Optimizer):
     set while training, and the next update uses the new value without a new trace.
 
     Raises:
-        TypeError: for an argument of another type, or an unknown one.
-        ValueError: for a number outside its range, a schedule whose value is not a scalar, or
-            more than one clipping.
+        TypeError: for a hyperparameter that is none of the above, or an unknown argument.
+        ValueError: for a hyperparameter out of its range, a schedule whose value is not a scalar,
+            or more than one clipping.
 
     Example:
         >>> import keras
@@ -89,6 +89,8 @@ class NAGD(keras.optimizers.Optimizer):
         - Sutskever, Martens, Dahl & Hinton (2013), On the importance of initialization and
           momentum in deep learning, equations 3 and 4.
     """
+
+    _weight_decay: Any = None  # without decay; the base class' constructor asks before ours sets it
 
     def __init__(
         self,
@@ -114,7 +116,8 @@ class NAGD(keras.optimizers.Optimizer):
         if weight_decay is not None:
             weight_decay = WEIGHT_DECAY.checked(weight_decay)
         super().__init__(
-            learning_rate=learning_rate,
+            # A callable keeps the base class from making its own variable, of 16 bits perhaps.
+            learning_rate=float,
             weight_decay=None,
             clipnorm=clipnorm,
             clipvalue=clipvalue,
@@ -126,7 +129,8 @@ class NAGD(keras.optimizers.Optimizer):
             gradient_accumulation_steps=gradient_accumulation_steps,
             name=name,
         )
-        # Sources (see hyperparameters.py); the learning rate's is the base class's.
+        # Sources (see hyperparameters.py), under the base class' name for the learning rate's.
+        self._learning_rate = LEARNING_RATE.source(learning_rate, self.add_variable)
         self._momentum = MOMENTUM.source(momentum, self.add_variable)
         if weight_decay is not None:
             self._weight_decay = WEIGHT_DECAY.source(weight_decay, self.add_variable)
@@ -135,8 +139,6 @@ class NAGD(keras.optimizers.Optimizer):
             shape=(), dtype="int", aggregation="only_first_replica", name="age"
         )
         self._displacements: list[Any] = []
-        # The slots of a built optimizer that was loaded into this one before it was built.
-        self._slots_to_load: tuple[Any, ...] = ()
 
     # State
 
@@ -145,9 +147,6 @@ class NAGD(keras.optimizers.Optimizer):
         if self.built:
             return
         variables = list(variables)
-        loaded: dict[str, Any] = {}
-        if self._slots_to_load:
-            self.save_own_variables(loaded)
         super().build(variables)
         self._displacements = [
             # Keras overwrites such a variable with its "gradient"; it takes no update.
@@ -156,8 +155,6 @@ class NAGD(keras.optimizers.Optimizer):
             else self.add_variable_from_reference(variable, name="displacement")
             for variable in variables
         ]
-        if loaded:
-            self.load_own_variables(loaded)
 
     @property
     def age(self) -> Any:
@@ -174,19 +171,10 @@ class NAGD(keras.optimizers.Optimizer):
         return list(self._displacements)
 
     def reset_momentum(self) -> None:
-        """Restarts the method where it stands: displacements and age become zero.
-
-        Raises:
-            ValueError: if the displacements were loaded, and wait for `build`.
-        """
-        if self._slots_to_load:
-            raise ValueError(
-                "This optimizer was copied or loaded with displacements of variables that it "
-                "does not know yet. Call `build(variables)` before `reset_momentum()`."
-            )
+        """Restarts the method where it stands: displacements and age become zero."""
         for displacement in self._displacements:
             if displacement is not None:
-                displacement.assign(keras.ops.zeros_like(displacement))
+                displacement.assign(keras.ops.zeros(displacement.shape, displacement.dtype))
         self._age.assign(0)
 
     # Hyperparameters
@@ -221,18 +209,16 @@ class NAGD(keras.optimizers.Optimizer):
 
     @weight_decay.setter
     def weight_decay(self, value: Any) -> None:
-        if not hasattr(self, "_iterations"):
-            # The base class' constructor, which hands back the None that it was given.
-            self._weight_decay = value
-        else:
+        if value is not None or self._weight_decay is not None:
             WEIGHT_DECAY.assign(self._weight_decay, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Keras adopts any variable assigned to an attribute into the optimizer's saved state.
-        # `optimizer.momentum = other.momentum` means the value.
-        if name in _SETTABLE and isinstance(value, keras.Variable):
-            value = tensor(value)
-        super().__setattr__(name, value)
+        if name in _SETTABLE:
+            # Keras and TensorFlow adopt any variable that is assigned to an attribute into the
+            # optimizer's saved state; `optimizer.momentum = other.momentum` means the value.
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     # Updates
 
@@ -249,26 +235,29 @@ class NAGD(keras.optimizers.Optimizer):
         """
         grads = list(grads)
         if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-        elif not self.built:
-            super().apply(grads)  # which says what is missing
-            return
-        variables = (
-            self._trainable_variables if trainable_variables is None else trainable_variables
-        )
-        if grads:
+            trainable_variables = variables = list(trainable_variables)
+        else:
+            variables = self._trainable_variables
+        if grads and (self.built or trainable_variables is not None):
             check_gradients(grads, variables)
             grads = [dense(g, tuple(v.shape)) for g, v in zip(grads, variables, strict=True)]
         super().apply(grads, trainable_variables)
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Scalars) -> None:
-        """Updates one variable and its displacement."""
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable and its displacement.
+
+        Args:
+            gradient: the gradient at the variable.
+            variable: one of the variables that the optimizer was built for.
+            learning_rate: the `Scalars` of this update, or a learning rate alone, which goes with
+                the present momentum and weight decay.
+        """
         displacement = self._displacements[self._get_variable_index(variable)]
         dtype = keras.backend.standardize_dtype(variable.dtype)
         if dtype in ("float16", "bfloat16"):
             # Computed in float32 and rounded once: bfloat16 cannot tell a momentum of .999 from 1.
             dtype = "float32"
-        scalars = learning_rate
+        scalars = self._scalars(learning_rate)
         if not self._use_weight_decay(variable):
             scalars = scalars._replace(weight_decay=None)
         scalars = scalars.map(lambda x: keras.ops.cast(x, dtype))
@@ -276,6 +265,11 @@ class NAGD(keras.optimizers.Optimizer):
         w, s = nesterov_update(w, s, g, scalars)
         self.assign(displacement, keras.ops.cast(s, displacement.dtype))
         self.assign(variable, keras.ops.cast(w, variable.dtype))
+
+    def _scalars(self, learning_rate: Any) -> Scalars:
+        if isinstance(learning_rate, Scalars):
+            return learning_rate
+        return Scalars(learning_rate, self.momentum, self.weight_decay).map(tensor)
 
     # Keras' private surface. `tests/test_layout.py` lists it and holds it to the
     # supported versions.
@@ -287,34 +281,12 @@ class NAGD(keras.optimizers.Optimizer):
         # on every backend: here the scalars are read and the age advances, not per variable.
         # The base class carries its third argument to `update_step` as it is, through the
         # replicas of a distribution strategy too; so all the scalars travel there.
-        scalars = Scalars(learning_rate, self.momentum, self.weight_decay).map(tensor)
-        super()._backend_update_step(grads, trainable_variables, scalars)
+        super()._backend_update_step(grads, trainable_variables, self._scalars(learning_rate))
         self._age.assign_add(1)
 
     def _apply_weight_decay(self, variables: Any) -> None:
         # Done within the update rule instead, where it costs no pass and no rounding of its own.
         pass
-
-    # Saving
-
-    def save_own_variables(self, store: Any) -> None:
-        """Writes the state: all of `variables`, numbered."""
-        super().save_own_variables(store)
-        # Slots come after all other variables.
-        for i, value in enumerate(self._slots_to_load, len(self.variables)):
-            store[str(i)] = value
-
-    def load_own_variables(self, store: Any) -> None:
-        """Reads the state; an optimizer that is not built yet keeps the slots until it is.
-
-        (Keras would drop them, and with them the momentum of a copied or unpickled optimizer.)
-        """
-        known, saved = len(self.variables), len(store.keys())
-        self._slots_to_load = ()
-        if not self.built and saved > known:
-            self._slots_to_load = tuple(np.asarray(store[str(i)]) for i in range(known, saved))
-            store = {str(i): store[str(i)] for i in range(known)}
-        super().load_own_variables(store)
 
     # Configuration
 

@@ -19,11 +19,11 @@ def is_real(array: Any) -> bool:
 
 def is_symbolic(value: Any) -> bool:
     """Whether `value` is a scalar tensor that is known only when a compiled step runs."""
-    if not is_array(value) or static_shape(value) != ():
+    if not is_array(value) or static_shape(value) not in ((), None):
         return False
     try:
         float(value)
-    except TypeError:
+    except (TypeError, AttributeError):  # the latter from a variable in a TensorFlow function
         return True
     return False
 
@@ -48,13 +48,16 @@ def tensor(value: Any) -> Any:
 
 
 def dense(gradient: Any, shape: tuple[int, ...]) -> Any:
-    """Returns a `tf.IndexedSlices` (the gradient of an embedding) as a dense tensor.
+    """Returns a gradient, that of an embedding for one, as a dense tensor; None stays None.
 
-    Rows that a batch names twice are summed, so that clipping and accumulation see the gradient
-    itself. Anything else is returned as it is.
+    Rows that a batch names twice are summed, so that clipping
+    and accumulation see the gradient itself.
     """
-    if hasattr(gradient, "indices") and hasattr(gradient, "dense_shape"):
-        return keras.ops.scatter(
-            keras.ops.expand_dims(gradient.indices, -1), gradient.values, shape
-        )
+    if gradient is None:
+        return None
+    if hasattr(gradient, "dense_shape") and len(gradient.indices.shape) == 1:  # IndexedSlices
+        indices = keras.ops.expand_dims(gradient.indices, -1)
+        return keras.ops.scatter(indices, gradient.values, shape)
+    if hasattr(gradient, "indices"):  # other sparse tensors, and all of PyTorch's
+        gradient = keras.ops.convert_to_tensor(gradient, sparse=False)
     return gradient

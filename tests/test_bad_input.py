@@ -188,7 +188,7 @@ USES = [
         "set weight_decay where there is none",
         assign("weight_decay", 0.5),
         TypeError,
-        ("weight_decay=None", "Received: weight_decay=0.5", "weight_decay to set it"),
+        ("without weight_decay", "Received: weight_decay=0.5", "with weight_decay=0.0 to set it"),
         {"weight_decay": None},
     ),
     BadUse(
@@ -221,6 +221,22 @@ USES = [
         ),
         ValueError,
         ("Unknown variable", "stranger", "originally built with", "recreate a new optimizer"),
+    ),
+    *(
+        BadUse(
+            f"{name} callable that gives {value!r}",
+            apply((2,), (3,)),
+            error,
+            number(name, "the value of"),
+            {name: lambda value=value: value},
+        )
+        for name in NAMES
+        for value, error in [
+            (-0.5, ValueError),
+            (float("nan"), ValueError),
+            (True, TypeError),
+            (None, TypeError),
+        ]
     ),
     BadUse(
         "a callable that gives a vector",
@@ -270,6 +286,10 @@ def test_inside_a_compiled_step():
         optimizer.momentum = tf.ones(2)
 
     @tf.function(input_signature=[tf.TensorSpec(None)])
+    def set_unknown(momentum):
+        optimizer.momentum = momentum
+
+    @tf.function(input_signature=[tf.TensorSpec(None)])
     def unknown_rank(gradient):
         optimizer.apply([gradient])
 
@@ -281,10 +301,13 @@ def test_inside_a_compiled_step():
     with pytest.raises(ValueError, match=r"`momentum` must be one number.*shape \(2,\)"):
         set_momentum()
     assert_identical(snapshot([variable], optimizer), before)
-    with pytest.raises(tf.errors.InvalidArgumentError):  # the arithmetic's own error
-        unknown_length(tf.ones(3))
+    for step in (unknown_rank, unknown_length):
+        with pytest.raises(tf.errors.InvalidArgumentError):  # the arithmetic's own error
+            step(tf.ones(3))
     np.testing.assert_array_equal(variable.numpy(), [1.0, 1.0])
     np.testing.assert_array_equal(optimizer.displacements[0].numpy(), [0.0, 0.0])
+    set_unknown(tf.constant(0.25))
+    assert float(optimizer.momentum) == 0.25
     age = int(optimizer.age)
     for step in (unknown_rank, unknown_length):
         step(tf.ones(2))

@@ -176,6 +176,26 @@ def test_build_a_second_time_changes_nothing():
     assert_identical(snapshot(optimizer), before)
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="SparseTensor is TensorFlow's")
+def test_a_sparse_tensor_is_made_dense():
+    import tensorflow as tf
+
+    x = variable(np.ones((2, 2)))
+    NAGD(1.0, 0.0).apply([tf.sparse.from_dense([[0.0, 1.0], [0.0, 0.0]])], [x])
+    np.testing.assert_array_equal(to_float64(x), [[1.0, 0.0], [1.0, 1.0]])
+
+
+def test_update_step_takes_a_learning_rate_as_keras_documents_it():
+    x, y = variable([1.0]), variable([1.0])
+    alone, whole = NAGD(0.5, 0.5, weight_decay=0.25), NAGD(0.5, 0.5, weight_decay=0.25)
+    alone.build([x])
+    gradient = keras.ops.ones(1)
+    alone.update_step(gradient, getattr(x, "value", x), 0.5)
+    whole.apply([gradient], [y])
+    np.testing.assert_array_equal(to_float64(x), to_float64(y))
+    assert int(alone.age) == 0
+
+
 def test_displacements_are_a_list_of_ones_own():
     optimizer = NAGD()
     optimizer.build([variable([1.0])])

@@ -153,8 +153,9 @@ def test_set_inside_a_compiled_step():
         lambda x: np.array(x),
         keras.ops.convert_to_tensor,
         keras.Variable,
+        lambda x: keras.Variable(x).value,
     ],
-    ids=["float", "np.float32", "np.float64", "np.array", "tensor", "variable"],
+    ids=["float", "np.float32", "np.float64", "np.array", "tensor", "variable", "native variable"],
 )
 def test_what_a_number_may_be(name, make):
     settings = {"learning_rate": 0.5, "momentum": 0.5, "weight_decay": 0.5}
@@ -167,7 +168,25 @@ def test_what_a_number_may_be(name, make):
     assert float(getattr(optimizer, name)) == 0.0
     setattr(optimizer, name, np.int64(0))
     # Another's variable gives its value; it does not become part of this optimizer.
+    theirs = make(0.125)
+    setattr(optimizer, name, theirs)
+    setattr(optimizer, name, 0.25)
+    assert float(theirs) == 0.125
     assert len(optimizer.variables) == state
+    if BACKEND == "tensorflow":
+        assert all(child is not theirs for child in optimizer._trackable_children().values())
+
+
+@pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
+def test_hyperparameters_are_never_of_sixteen_bits(floatx):
+    keras.config.set_floatx(floatx)
+    optimizer = NAGD(0.003, 0.999, weight_decay=1e-8)
+    assert float(optimizer.learning_rate) == np.float32(0.003)
+    assert float(optimizer.momentum) == np.float32(0.999)
+    assert float(optimizer.weight_decay) == np.float32(1e-8)
+    optimizer.learning_rate = 1e6  # more than float16 has
+    assert NAGD.from_config(optimizer.get_config()).get_config() == optimizer.get_config()
+    assert optimizer.get_config()["learning_rate"] == 1e6
 
 
 def test_schedules_count_as_documented():
