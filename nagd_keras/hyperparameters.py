@@ -145,8 +145,7 @@ class Hyperparameter:
                 f"optimizer with a number as {self.name} to set it while training."
             )
         if is_symbolic(value):
-            # Inside a compiled step the value is not known yet; its shape is, as a rule.
-            self.check_scalar(value, f"{self.name}={value!r}")
+            # Inside a compiled step the value is not known yet, and perhaps not its shape.
             source.assign(keras.ops.reshape(keras.ops.cast(value, source.dtype), ()))
         else:
             source.assign(self.number(value, f"{self.name}={value!r}"))
