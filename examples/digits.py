@@ -9,6 +9,7 @@ with the one in memory to the last bit, and trained on.
 
 import argparse
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--output",
         type=folder,
-        default=REPOSITORY / "saved_models",
+        default=str(REPOSITORY / "saved_models"),  # as text, so that argparse checks it too
         help="folder for the model and the figure",
     )
     parser.add_argument(
@@ -103,10 +104,13 @@ def momentum(text: str) -> float:
 
 
 def folder(text: str) -> Path:
-    """Reads the path of a folder that is there or can be made."""
+    """Makes a folder where there is none, and tries to write into it."""
     path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{path} is a file; name a folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write into the folder {path}: {error}") from error
     return path
 
 
@@ -178,8 +182,9 @@ def train(name: str, optimizer: Any, data: Data, options: argparse.Namespace) ->
 
 def print_table(results: list[Result], target: float) -> None:
     """Prints a row for each optimizer."""
-    heads = ["training loss", "test accuracy", f"epochs to loss {target:.4f}", "seconds"]
-    print("\n" + f"{'optimizer':<22}" + "".join(f"{head:>24}" for head in heads))
+    print(f"\nEpochs: until the training loss was at most {target:.4f}")
+    heads = ["training loss", "test accuracy", "epochs", "seconds"]
+    print(f"{'optimizer':<22}" + "".join(f"{head:>14}" for head in heads))
     for result in results:
         cells = [
             f"{result.loss[-1]:.4f}",
@@ -187,7 +192,7 @@ def print_table(results: list[Result], target: float) -> None:
             str(result.epochs_to(target) or "not reached"),
             f"{result.seconds:.1f}",
         ]
-        print(f"{result.name:<22}" + "".join(f"{cell:>24}" for cell in cells))
+        print(f"{result.name:<22}" + "".join(f"{cell:>14}" for cell in cells))
 
 
 def draw(results: list[Result], target: float, path: Path) -> None:
@@ -232,7 +237,6 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     options = parse_arguments(arguments)
     data = load_data(options.dataset, options.seed)
     steps_per_epoch = -(-len(data[0][0]) // options.batch_size)
-    options.output.mkdir(parents=True, exist_ok=True)
 
     optimizers = make_optimizers(options, options.epochs * steps_per_epoch)
     results = [train(name, optimizer, data, options) for name, optimizer in optimizers.items()]

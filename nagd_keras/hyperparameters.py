@@ -17,6 +17,10 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.tensors import is_array, is_real, is_symbolic, static_shape
 
+_ALTERNATIVES = (
+    ", a `keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments"
+)
+
 
 @dataclass(frozen=True)
 class Hyperparameter:
@@ -53,24 +57,31 @@ class Hyperparameter:
             return value
         return self.number(value, f"{self.name}={value!r}")
 
-    def number(self, value: Any, received: str) -> float:
+    def number(self, value: Any, received: str, alternatives: str = _ALTERNATIVES) -> float:
         """Returns `value` as a float; raises if it is not a number in the allowed range."""
+
+        def refusal(of_type: Any, note: str = "") -> str:
+            return (
+                f"`{self.name}` must be a finite number in [0, {self.supremum:g}){alternatives}. "
+                f"Received: {received} (of type {type(of_type).__name__}{note})."
+            )
+
         if is_array(value):
             self.check_scalar(value, received)
-            if not is_real(value):
-                raise TypeError(self._refusal(received, type(value).__name__))
-            value = float(value)
-        if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-            raise TypeError(self._refusal(received, type(value).__name__))
-        # Seen in the precision that it will be kept in: 1 - 1e-9 is 1 there, and 1e39 is infinite.
+        real = is_real(value) if is_array(value) else isinstance(value, numbers.Real)
+        if not real or isinstance(value, (bool, np.bool_)):
+            raise TypeError(refusal(value))
         try:
-            with np.errstate(over="ignore"):
-                kept = float(np.asarray(float(value), value_dtype()))
+            number = float(value)
         except OverflowError:  # An integer beyond the range of a float.
-            kept = math.inf
+            number = math.inf
+        # Seen in the precision that it will be kept in: 1 - 1e-9 is 1 there, and 1e39 is infinite.
+        with np.errstate(over="ignore"):
+            kept = float(np.asarray(number, value_dtype()))
         if not 0.0 <= kept < self.supremum:
-            raise ValueError(self._refusal(received, type(value).__name__))
-        return float(value)
+            rounded = 0.0 <= number < self.supremum
+            raise ValueError(refusal(value, f"; {kept} in {value_dtype()}" if rounded else ""))
+        return number
 
     def check_scalar(self, value: Any, received: str) -> None:
         """Raises unless `value`, a number or a tensor (symbolic, perhaps), has the shape ()."""
@@ -78,8 +89,7 @@ class Hyperparameter:
         if shape is not None and shape != ():
             raise ValueError(
                 f"`{self.name}` must be one number, a scalar of shape (). Received: {received} "
-                f"with the shape {shape}. Return a scalar; factors for single variables "
-                "are not what a schedule or a callable is for."
+                f"with the shape {shape}. Give a scalar: one value holds for all variables."
             )
 
     def source(self, value: Any, add_variable: Any) -> Any:
@@ -109,11 +119,12 @@ class Hyperparameter:
                 range. Inside a compiled step only the shape is known.
         """
         if isinstance(source, LearningRateSchedule):
-            value, received = source(step), f"the value of {source}"
+            value = source(step)
         elif callable(source):
-            value, received = source(), f"the value of {source}"
+            value = source()
         else:
             return source
+        received = f"{value!r} from {source!r}"
         self.check_scalar(value, received)
         if not is_symbolic(value):
             self.number(value, received)
@@ -129,7 +140,7 @@ class Hyperparameter:
         if callable(value) and not is_array(value):
             raise TypeError(
                 f"`{self.name}` can be set to a number only. Received: {self.name}={value!r}. "
-                "A step that is already compiled would not see a new schedule or callable: make "
+                "A compiled step would not see a new schedule or callable: make "
                 f"a new optimizer with {self.name}={value!r} instead."
             )
         if source is None:
@@ -148,7 +159,7 @@ class Hyperparameter:
             # Inside a compiled step the value is not known yet, and perhaps not its shape.
             source.assign(keras.ops.reshape(keras.ops.cast(value, source.dtype), ()))
         else:
-            source.assign(self.number(value, f"{self.name}={value!r}"))
+            source.assign(self.number(value, f"{self.name}={value!r}", alternatives=""))
 
     def serialized(self, source: Any) -> Any:
         """Returns what stands for `source` in an optimizer's config."""
@@ -159,13 +170,6 @@ class Hyperparameter:
             # The shortest decimal that gives it back: 0.9, not 0.8999999761581421.
             return float(str(np.float32(value)))
         return value
-
-    def _refusal(self, received: str, kind: str) -> str:
-        return (
-            f"`{self.name}` must be a finite number in [0, {self.supremum:g}), a "
-            "`keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments. "
-            f"Received: {received} (of type {kind})."
-        )
 
 
 LEARNING_RATE = Hyperparameter("learning_rate")

@@ -49,7 +49,8 @@ class NAGD(keras.optimizers.Optimizer):
         weight_decay: $\lambda$, in $[0, \infty)$: None, or a number, a schedule (read as the
             learning rate's is) or a callable. Decoupled: $w \leftarrow w - \varepsilon\lambda w$
             before the update; it never enters the displacement. Pass 0.0 to raise it later.
-        clipnorm: the largest L2 norm of each variable's gradient.
+        clipnorm: the largest L2 norm of each variable's gradient. This argument and those that
+            follow are Keras' own, and checked by Keras.
         clipvalue: the largest absolute value of a gradient's elements.
         global_clipnorm: the largest L2 norm of all gradients together. Only one of the three
             clippings can be set.
@@ -230,8 +231,8 @@ class NAGD(keras.optimizers.Optimizer):
             trainable_variables: the variables; those of `build` if None.
 
         Raises:
-            ValueError: if a gradient's shape is not its variable's, if no variable has a
-                gradient, or if the optimizer was not built for a variable. Nothing is updated.
+            ValueError: if a gradient's shape is not its variable's, if all gradients are None, or
+                if the optimizer was not built for a variable. Nothing is updated.
         """
         grads = list(grads)
         if trainable_variables is not None:

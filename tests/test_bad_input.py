@@ -37,7 +37,7 @@ class Bad:
 
 def number(name: str, received: str) -> tuple[str, ...]:
     upper = "1" if name == "momentum" else "inf"
-    return f"`{name}` must be a finite number in [0, {upper})", "Received: ", received, "schedule"
+    return f"`{name}` must be a finite number in [0, {upper})", "Received: ", received
 
 
 NAMES = ("learning_rate", "momentum", "weight_decay")
@@ -65,19 +65,24 @@ CASES = [
         for value, error in BAD_NUMBERS
     ),
     *(
-        Bad(f"{name} None", {name: None}, TypeError, number(name, "None"))
+        Bad(
+            f"{name} None",
+            {name: None},
+            TypeError,
+            (*number(name, "None"), "LearningRateSchedule", "callable without arguments"),
+        )
         for name in ("learning_rate", "momentum")
     ),
     *(
         Bad(f"momentum={value}", {"momentum": value}, ValueError, number("momentum", repr(value)))
-        for value in (1, 1.0, 1.5, Fraction(3, 2), 1 - 1e-9)  # the last is 1 in float32
+        for value in (1, 1.0, 1.5, Fraction(3, 2))
     ),
     *(
         Bad(
             f"{name} schedule of vectors",
             {name: VECTOR_SCHEDULE},
             ValueError,
-            (f"`{name}` must be one number", "Received: ", "the shape (2,)", "Return a scalar"),
+            (f"`{name}` must be one number", "Received: ", "the shape (2,)", "Give a scalar"),
         )
         for name in NAMES
     ),
@@ -109,6 +114,12 @@ CASES = [
         {"nesterov": True, "decay": 0.1},
         TypeError,
         ("'nesterov', 'decay'", "Received: ", "Allowed: learning_rate, momentum", "Check"),
+    ),
+    Bad(
+        "a momentum that rounds to 1",
+        {"momentum": 1 - 1e-9},
+        ValueError,
+        number("momentum", "momentum=0.999999999 (of type float; 1.0 in float32)"),
     ),
     Bad("accumulation", {"gradient_accumulation_steps": 1}, ValueError, (">= 2", "Received")),
 ]
@@ -227,7 +238,7 @@ USES = [
             f"{name} callable that gives {value!r}",
             apply((2,), (3,)),
             error,
-            number(name, "the value of"),
+            (*number(name, f"{value!r} from <function"), f"of type {type(value).__name__}"),
             {name: lambda value=value: value},
         )
         for name in NAMES

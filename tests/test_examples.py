@@ -108,7 +108,8 @@ def test_mnist_without_a_network(digits, monkeypatch):
         (["--learning-rate", "nan"], "at least 0"),
         (["--momentum", "1"], r"in \[0, 1\)"),
         (["--final-momentum", "1.5"], r"in \[0, 1\)"),
-        (["--output", __file__], "is a file"),
+        (["--output", __file__], "cannot write into the folder"),
+        (["--output", "/proc/none"], "cannot write into the folder"),
     ],
 )
 def test_bad_options_are_refused(digits, arguments, says, capsys):

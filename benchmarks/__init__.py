@@ -1,0 +1,1 @@
+"""Measurements, as ratios of interleaved runs; nothing here is a test."""
