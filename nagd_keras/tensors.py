@@ -50,8 +50,8 @@ def tensor(value: Any) -> Any:
 def dense(gradient: Any, shape: tuple[int, ...]) -> Any:
     """Returns a gradient, that of an embedding for one, as a dense tensor; None stays None.
 
-    Rows that a batch names twice are summed, so that clipping
-    and accumulation see the gradient itself.
+    Rows that a batch names twice are summed, so that clipping and accumulation see the gradient
+    itself.
     """
     if gradient is None:
         return None

@@ -6,7 +6,7 @@ import pytest
 
 from nagd_keras import NAGD
 from tests.drivers import DRIVERS, Run, assert_identical, snapshot, to_float64
-from tests.tolerances import TRAINING, TRAJECTORY, assert_close
+from tests.tolerances import TRAJECTORY, assert_close
 
 BACKEND = keras.backend.backend()
 
@@ -164,7 +164,7 @@ def test_an_embedding_layer_trains_as_with_keras_sgd(rng):
         model.fit(ids, y, batch_size=4, epochs=5, shuffle=False, verbose=0)
         found[type(optimizer)] = snapshot(model)
     for a, b in zip(*found.values(), strict=True):
-        assert_close(a, b, TRAINING["float32"])
+        assert_close(a, b, TRAJECTORY["float32"])
 
 
 def test_build_a_second_time_changes_nothing():

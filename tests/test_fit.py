@@ -13,7 +13,7 @@ from nagd_keras import NAGD
 from tests.drivers import assert_identical, snapshot, to_float64
 from tests.problems import Table
 from tests.reference.nesterov import textbook
-from tests.tolerances import TRAINING, UNIT, assert_close
+from tests.tolerances import TRAJECTORY, UNIT, assert_close
 
 EPOCHS, BATCH, BATCHES = 3, 8, 6
 STEPS = EPOCHS * BATCHES
@@ -205,13 +205,13 @@ def test_every_way_gives_the_same_weights(data, expected, way):
     before = weights(model)
     way.train(model, *data)
     assert np.max(np.abs(weights(model) - before)) > 0.01
-    assert_close(weights(model), expected, TRAINING["float32"], way.name)
+    assert_close(weights(model), expected, TRAJECTORY["float32"], way.name)
 
 
 def test_the_momentum_schedule_matters_to_those_weights(data, expected):
     model = make_model()
     fit(model, *data, optimizer=NAGD(LEARNING_RATE, 0.9))
-    assert np.max(np.abs(weights(model) - expected)) > 100 * TRAINING["float32"]
+    assert np.max(np.abs(weights(model) - expected)) > 1000 * TRAJECTORY["float32"]
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
