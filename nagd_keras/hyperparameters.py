@@ -39,18 +39,20 @@ class Hyperparameter:
 
         Raises:
             TypeError: if it is none of these, or a callable that wants arguments.
-            ValueError: if the number, or what the schedule returns for step 1, is not a scalar
-                in the allowed range.
+            ValueError: if the number, or what the schedule returns for a step that is tried, is
+                not a scalar in the allowed range.
         """
         if isinstance(value, LearningRateSchedule):
             # A schedule is a pure function of the step, so it can be tried: at step 1, which is
-            # the first that a momentum is read at and the second for a learning rate.
-            step = keras.ops.convert_to_tensor(1, keras.backend.standardize_dtype("int"))
-            tried = value(step)
-            received = f"{tried!r} from {value!r} at step 1"
-            self.check_scalar(tried, received)
-            if not is_symbolic(tried):
-                self.number(tried, received)
+            # the first that a momentum is read at and the second for a learning rate, and where
+            # a schedule of ours says that its extremes are.
+            integer = keras.backend.standardize_dtype("int")
+            for step in dict.fromkeys((1, *getattr(value, "landmarks", tuple)())):
+                tried = value(keras.ops.convert_to_tensor(step, integer))
+                received = f"{tried!r} from {value!r} at step {step}"
+                self.check_scalar(tried, received)
+                if not is_symbolic(tried):
+                    self.number(tried, received)
             return value
         if callable(value) and not is_array(value):
             _check_takes_no_arguments(self.name, value)

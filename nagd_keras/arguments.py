@@ -1,0 +1,54 @@
+"""What the arguments of schedules and callbacks must be."""
+
+import numbers
+from typing import Any
+
+import keras
+from keras.optimizers.schedules import LearningRateSchedule
+
+from nagd_keras.hyperparameters import Hyperparameter
+
+
+def value(name: str, given: Any, supremum: float = float("inf")) -> float:
+    """Returns a number in [0, supremum); raises what `Hyperparameter.number` raises."""
+    return Hyperparameter(name, supremum).number(given, f"{name}={given!r}", alternatives="")
+
+
+def positive(name: str, given: Any) -> float:
+    """Returns a number in (0, infinity); raises what `Hyperparameter.number` raises."""
+    number = value(name, given)
+    if not number:
+        raise ValueError(f"`{name}` must be larger than 0. Received: {name}={given!r}.")
+    return number
+
+
+def value_or_schedule(name: str, given: Any) -> Any:
+    """Returns a schedule as it is, and a number in [0, infinity) as a float."""
+    if isinstance(given, LearningRateSchedule):
+        return given
+    return Hyperparameter(name).number(
+        given, f"{name}={given!r}", ", or a `keras.optimizers.schedules.LearningRateSchedule`"
+    )
+
+
+def count(name: str, given: Any, least: int = 1) -> int:
+    """Returns an integer that is at least `least`.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is too small, or beyond the 32 bits that steps have.
+    """
+    said = f"`{name}` must be an integer in [{least}, 2^31). Received: {name}={given!r}"
+    if isinstance(given, bool) or not isinstance(given, numbers.Integral):
+        raise TypeError(f"{said} (of type {type(given).__name__}).")
+    number = int(given)
+    if not least <= number < 2**31:
+        raise ValueError(f"{said}.")
+    return number
+
+
+def serialized(given: Any) -> Any:
+    """Returns what stands for a number or a schedule in a config."""
+    if isinstance(given, LearningRateSchedule):
+        return keras.saving.serialize_keras_object(given)
+    return given

@@ -1,0 +1,84 @@
+"""A straight line up to where another schedule begins."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from nagd_keras.arguments import count, serialized, value, value_or_schedule
+from nagd_keras.hyperparameters import deserialized
+from nagd_keras.schedules.schedule import Schedule
+from nagd_keras.schedules.steps import as_step, real, whole_part
+
+
+@keras.saving.register_keras_serializable(package="nagd_keras")
+class LinearWarmup(Schedule):
+    r"""A line from `start` to the first value of another schedule, which then begins.
+
+    $$\eta(t) = \begin{cases}
+      \text{start} + (\text{then}(0) - \text{start}) \, t / n & t < n \\
+      \text{then}(t - n) & t \ge n \end{cases}$$
+
+    Args:
+        then: what comes after the warm-up: a number, or a schedule, whose steps are counted from
+            the end of the warm-up.
+        steps: $n$, the length of the warm-up in steps, at least 1.
+        start: the value at step 0, in $[0, \infty)$. At the default of 0 the first batch moves
+            nothing; `then / steps` avoids that.
+
+    Raises:
+        TypeError, ValueError: for an argument out of its range.
+
+    Example:
+        >>> import keras
+        >>> from nagd_keras import schedules
+        >>> decay = keras.optimizers.schedules.CosineDecay(0.1, decay_steps=90)
+        >>> schedule = schedules.LinearWarmup(decay, steps=10)
+        >>> [round(float(schedule(t)), 4) for t in (0, 5, 10, 100)]
+        [0.0, 0.05, 0.1, 0.0]
+
+    References:
+        Goyal et al. (2017), Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour,
+        section 2.2.
+    """
+
+    def __init__(self, then: Any, steps: int, start: float = 0.0) -> None:
+        self.then = value_or_schedule("then", then)
+        self.steps = count("steps", steps)
+        self.start = value("start", start)
+
+    def value(self, step: Any) -> Any:
+        """Returns the value at a tensor of steps."""
+        zero = ops.zeros_like(step)
+        beyond = whole_part(step, self.steps)
+        # What is left is not 1 minus what has passed, which would round small values away.
+        passed = real(ops.maximum(step, zero)) / self.steps
+        left = -real(ops.minimum(beyond, zero)) / self.steps
+        line = self.start * left + following(self.then, zero) * passed
+        return ops.where(beyond < 0, line, following(self.then, ops.maximum(beyond, zero)))
+
+    def landmarks(self) -> tuple[int, ...]:
+        """Returns the first step, and the landmarks of what follows."""
+        return (0, *shifted_landmarks(self.then, self.steps))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make this schedule again."""
+        return {"then": serialized(self.then), "steps": self.steps, "start": self.start}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "LinearWarmup":
+        """Makes the schedule from what `get_config` returned."""
+        return cls(**{**config, "then": deserialized(config["then"])})
+
+
+def following(schedule: Any, step: Any) -> Any:
+    """Returns what a schedule, or a number, gives at a tensor of steps."""
+    if callable(schedule):
+        return real(as_step(schedule(step)))
+    return ops.full_like(real(step), schedule)
+
+
+def shifted_landmarks(schedule: Any, start: int) -> tuple[int, ...]:
+    """Returns the landmarks of a schedule, or of a number, that begins at step `start`."""
+    landmarks = schedule.landmarks() if isinstance(schedule, Schedule) else (0,)
+    return tuple(min(start + each, 2**31 - 1) for each in landmarks)

@@ -1,0 +1,92 @@
+"""One schedule after the other."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from nagd_keras.arguments import count, serialized, value_or_schedule
+from nagd_keras.hyperparameters import deserialized
+from nagd_keras.schedules.linear_warmup import following, shifted_landmarks
+from nagd_keras.schedules.schedule import Schedule
+from nagd_keras.schedules.steps import whole_part
+
+
+@keras.saving.register_keras_serializable(package="nagd_keras")
+class Piecewise(Schedule):
+    r"""Hands over from one schedule to the next at given steps.
+
+    $$\eta(t) = \text{schedules}_i(t - b_i), \qquad b_i \le t < b_{i+1},$$
+
+    where $b_0 = 0$, so that each schedule counts its steps from where it begins.
+
+    Args:
+        boundaries: the rising steps $b_1 < b_2 < \ldots$, each at least 1, at which the next
+            schedule takes over.
+        schedules: numbers or schedules, one more than there are boundaries.
+
+    Raises:
+        TypeError, ValueError: for arguments that do not fit.
+
+    Example:
+        >>> from nagd_keras import schedules
+        >>> rising = schedules.SutskeverMomentum(max_momentum=0.99, period=250)
+        >>> # the momentum of Sutskever et al., lowered for the last updates
+        >>> schedule = schedules.Piecewise([9000], [rising, 0.9])
+        >>> [round(float(schedule(t)), 4) for t in (0, 8999, 9000, 20000)]
+        [0.5, 0.9861, 0.9, 0.9]
+    """
+
+    def __init__(self, boundaries: Sequence[int], schedules: Sequence[Any]) -> None:
+        for name, given in {"boundaries": boundaries, "schedules": schedules}.items():
+            if not isinstance(given, (list, tuple)):
+                raise TypeError(f"`{name}` must be a list. Received: {name}={given!r}.")
+        self.boundaries = [count(f"boundaries[{i}]", b) for i, b in enumerate(boundaries)]
+        self.schedules = [
+            value_or_schedule(f"schedules[{i}]", each) for i, each in enumerate(schedules)
+        ]
+        if any(a >= b for a, b in itertools.pairwise(self.boundaries)):
+            raise ValueError(
+                f"`boundaries` must rise. Received: boundaries={list(boundaries)!r}. Give the "
+                "steps at which the next schedule takes over, in order."
+            )
+        if len(self.schedules) != len(self.boundaries) + 1:
+            raise ValueError(
+                "There must be one schedule more than there are boundaries. Received: "
+                f"{len(self.schedules)} schedules and {len(self.boundaries)} boundaries."
+            )
+
+    def value(self, step: Any) -> Any:
+        """Returns the value at a tensor of steps."""
+        value = following(self.schedules[0], step)
+        for boundary, schedule in zip(self.boundaries, self.schedules[1:], strict=True):
+            beyond = whole_part(step, boundary)
+            # Every schedule is evaluated; none is shown a step before its first.
+            then = following(schedule, ops.maximum(beyond, ops.zeros_like(step)))
+            value = ops.where(beyond < 0, value, then)
+        return value
+
+    def landmarks(self) -> tuple[int, ...]:
+        """Returns the landmarks of all parts, and the steps at which they begin and end."""
+        starts = [0, *self.boundaries]
+        ends = [*(b - 1 for b in self.boundaries), 2**31 - 1]
+        within = [
+            min(mark, end)
+            for start, end, schedule in zip(starts, ends, self.schedules, strict=True)
+            for mark in (start, *shifted_landmarks(schedule, start))
+        ]
+        return tuple(sorted({*within, *ends[:-1]}))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make this schedule again."""
+        return {
+            "boundaries": list(self.boundaries),
+            "schedules": [serialized(each) for each in self.schedules],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Piecewise":
+        """Makes the schedule from what `get_config` returned."""
+        return cls(config["boundaries"], [deserialized(each) for each in config["schedules"]])
