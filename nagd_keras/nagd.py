@@ -1,6 +1,7 @@
 """The optimizer class: its state, its configuration and its properties."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Never, TypeAlias
 
@@ -8,15 +9,25 @@ import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.gradients import check_gradients
-from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, deserialized
-from nagd_keras.tensors import dense, tensor
-from nagd_keras.update_rule import Scalars, nesterov_update
+from nagd_keras.hyperparameters import (
+    LEARNING_RATE,
+    MOMENTUM,
+    WEIGHT_DECAY,
+    deserialized,
+    value_dtype,
+)
+from nagd_keras.live import SETTABLE, LiveHyperparameters
+from nagd_keras.multipliers import checked_multipliers, matched
+from nagd_keras.points import Points, without_points
+from nagd_keras.tensors import dense, global_norm, number, tensor, wide_dtype
+from nagd_keras.update_rule import TO_LOOK_AHEAD, nesterov_update
 
+CALLBACK_NUMBERS = 8  # room for what `callbacks/state.py` lists
 Number: TypeAlias = float | LearningRateSchedule | Callable[[], Any]
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
-class NAGD(keras.optimizers.Optimizer):
+class NAGD(LiveHyperparameters):
     r"""Nesterov accelerated gradient descent, exact for any learning-rate and momentum sequence.
 
     With iterate $\theta$, velocity $v$, `momentum` $\mu_t$ and `learning_rate` $\varepsilon_t$,
@@ -49,6 +60,10 @@ class NAGD(keras.optimizers.Optimizer):
         weight_decay: $\lambda$, in $[0, \infty)$: None, or a number, a schedule (read as the
             learning rate's is) or a callable. Decoupled: $w \leftarrow w - \varepsilon\lambda w$
             before the update; it never enters the displacement. Pass 0.0 to raise it later.
+        learning_rate_multipliers: None, or {regular expression: factor}, the factors in
+            $[0, \infty)$. The first expression that is found (`re.search`) in a variable's `path`
+            gives the factor of its learning rate; the others have 1. With 0 a variable is frozen.
+            Clipping comes first, and sees all gradients as they are; constraints still apply.
         clipnorm: the largest L2 norm of each variable's gradient. This argument and those that
             follow are Keras' own, and checked by Keras.
         clipvalue: the largest absolute value of a gradient's elements.
@@ -66,7 +81,9 @@ class NAGD(keras.optimizers.Optimizer):
         name: the name of the optimizer.
 
     `learning_rate`, `momentum` and `weight_decay` are properties; those given as numbers can be
-    set while training, and the next update uses the new value without a new trace.
+    set while training, and the next update uses the new value without a new trace. Setting a
+    learning rate that follows a schedule scales the schedule, from now on, so that it has that
+    value now: thus `keras.callbacks.ReduceLROnPlateau` works with schedules.
 
     Raises:
         TypeError: for a hyperparameter that is none of the above, or an unknown argument.
@@ -91,13 +108,12 @@ class NAGD(keras.optimizers.Optimizer):
           momentum in deep learning, equations 3 and 4.
     """
 
-    _weight_decay: Any = None  # without decay; the base class' constructor asks before ours sets it
-
     def __init__(
         self,
         learning_rate: Number = 0.01,
         momentum: Number = 0.9,
         *,
+        learning_rate_multipliers: Mapping[str, float] | None = None,
         weight_decay: Number | None = None,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
@@ -116,6 +132,7 @@ class NAGD(keras.optimizers.Optimizer):
         momentum = MOMENTUM.checked(momentum)
         if weight_decay is not None:
             weight_decay = WEIGHT_DECAY.checked(weight_decay)
+        learning_rate_multipliers = checked_multipliers(learning_rate_multipliers)
         super().__init__(
             # A callable keeps the base class from making its own variable, of 16 bits perhaps.
             learning_rate=float,
@@ -130,24 +147,36 @@ class NAGD(keras.optimizers.Optimizer):
             gradient_accumulation_steps=gradient_accumulation_steps,
             name=name,
         )
-        # Sources (see hyperparameters.py), under the base class' name for the learning rate's.
-        self._learning_rate = LEARNING_RATE.source(learning_rate, self.add_variable)
-        self._momentum = MOMENTUM.source(momentum, self.add_variable)
-        if weight_decay is not None:
-            self._weight_decay = WEIGHT_DECAY.source(weight_decay, self.add_variable)
+        self._track_hyperparameters(learning_rate, momentum, weight_decay)
         # Updates since the momentum was last reset; advances once per update.
-        self._age = self.add_variable(
-            shape=(), dtype="int", aggregation="only_first_replica", name="age"
+        self._age = self._scalar("age", "int")
+        self._restarts = self._scalar("restarts", "int")
+        self._points = Points(self._scalar("holds_iterate", "int"))
+        self._gradient_norm = self._scalar("gradient_norm", "float32", math.nan)
+        self._callback_state = self.add_variable(
+            shape=(CALLBACK_NUMBERS,),
+            initializer=keras.initializers.Constant(math.nan),
+            dtype=value_dtype(),
+            aggregation="only_first_replica",
+            name="callback_state",
         )
+        self._tracks_gradient_norm = False
+        self._multipliers = learning_rate_multipliers
+        self._factors: list[float] = []  # of the variables, in their order
         self._displacements: list[Any] = []
 
     # State
 
     def build(self, variables: Iterable[Any]) -> None:
-        """Creates one displacement, zero at first, for each of the model's variables."""
+        """Creates one displacement, zero at first, for each of the model's variables.
+
+        Raises:
+            ValueError: if a pattern of `learning_rate_multipliers` fits none of the variables.
+        """
         if self.built:
             return
         variables = list(variables)
+        self._factors = matched(self._multipliers, variables)
         super().build(variables)
         self._displacements = [
             # Keras overwrites such a variable with its "gradient"; it takes no update.
@@ -171,60 +200,82 @@ class NAGD(keras.optimizers.Optimizer):
         """
         return list(self._displacements)
 
+    @property
+    def restarts(self) -> Any:
+        """How often the momentum was reset."""
+        return self._restarts
+
     def reset_momentum(self) -> None:
         """Restarts the method where it stands: displacements and age become zero."""
         for displacement in self._displacements:
             if displacement is not None:
                 displacement.assign(keras.ops.zeros(displacement.shape, displacement.dtype))
         self._age.assign(0)
-
-    # Hyperparameters
-
-    @property
-    def learning_rate(self) -> Any:
-        """The learning rate of the next update; settable if it was given as a number."""
-        return LEARNING_RATE.read(self._learning_rate, self._iterations)
-
-    @learning_rate.setter
-    def learning_rate(self, value: Any) -> None:
-        if self.built or not callable(value):
-            LEARNING_RATE.assign(self._learning_rate, value)
-        else:  # Keras lets a schedule take the place of a number, and no step is compiled yet.
-            keras.optimizers.Optimizer.learning_rate.fset(self, LEARNING_RATE.checked(value))
+        self._restarts.assign_add(1)
+        self._points.forget()  # Without displacements the two points are one.
 
     @property
-    def momentum(self) -> Any:
-        """The momentum of the next update; settable if it was given as a number."""
-        return MOMENTUM.read(self._momentum, self._age + 1)
+    def at_iterate(self) -> bool:
+        """Whether the model's variables hold the iterate, after `swap_to_iterate`."""
+        return bool(number(self._points.flag))
 
-    @momentum.setter
-    def momentum(self, value: Any) -> None:
-        MOMENTUM.assign(self._momentum, value)
+    def swap_to_iterate(self) -> None:
+        """Makes the model's variables hold the iterate theta_t = w_t - s_t, to be evaluated.
+
+        Does nothing if they hold it. The way back is `swap_to_lookahead`; without it, the next
+        update goes back instead of using its gradient. Which point the variables hold is saved with
+        the optimizer, and so are the bits of the look-ahead point in Keras' own files.
+        """
+        self._points.to_iterate(self._trainable_variables, self._displacements)
+
+    def swap_to_lookahead(self) -> None:
+        """Makes the model's variables hold the look-ahead point w_t again, from which they train.
+
+        Gives the bits back that `swap_to_iterate` found; variables that were changed meanwhile
+        become theta_t + s_t. Does nothing if the variables hold the look-ahead point.
+        """
+        self._points.to_look_ahead(self._trainable_variables, self._displacements)
 
     @property
-    def weight_decay(self) -> Any:
-        """The weight decay of the next update, or None; settable if it was given as a number."""
-        if self._weight_decay is None:
-            return None
-        return WEIGHT_DECAY.read(self._weight_decay, self._iterations)
+    def gradient_norm(self) -> Any:
+        """The L2 norm of the last tracked update's gradient before clipping, or NaN."""
+        return self._gradient_norm
 
-    @weight_decay.setter
-    def weight_decay(self, value: Any) -> None:
-        if value is not None or self._weight_decay is not None:
-            WEIGHT_DECAY.assign(self._weight_decay, value)
+    @property
+    def tracks_gradient_norm(self) -> bool:
+        """Whether `gradient_norm` is kept; off at first, since it costs a pass over the gradients.
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _SETTABLE:
-            # Keras and TensorFlow adopt any variable that is assigned to an attribute into the
-            # optimizer's saved state; `optimizer.momentum = other.momentum` means the value.
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
+        A step that is compiled keeps to what it found: set this before, or compile the step again
+        (`model.make_train_function(force=True)`), as the callbacks that need the norm do.
+        """
+        return self._tracks_gradient_norm
+
+    @tracks_gradient_norm.setter
+    def tracks_gradient_norm(self, value: bool) -> None:
+        self._tracks_gradient_norm = bool(value)
+
+    @property
+    def callback_state(self) -> Any:
+        """The numbers that `nagd_keras.callbacks` keep here, to be saved; NaN where none is."""
+        return self._callback_state
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the state into a store of Keras' saving."""
+        super().save_own_variables(store)
+        self._points.save(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads the state that `save_own_variables` wrote; warns, as Keras does, if it misfits."""
+        super().load_own_variables({key: store[key] for key in without_points(store.keys())})
+        self._points.load(store, self._trainable_variables, self._displacements)
 
     # Updates
 
     def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Any] | None = None) -> None:
         """Makes one update, or accumulates, from one gradient (or None) for each variable.
+
+        If the variables hold the iterate (see `swap_to_iterate`), the update brings them to the
+        look-ahead point and leaves the gradient out, which was taken at the wrong point.
 
         Args:
             grads: the gradients at the model's variables, of the variables' shapes.
@@ -253,24 +304,22 @@ class NAGD(keras.optimizers.Optimizer):
             learning_rate: the `Scalars` of this update, or a learning rate alone, which goes with
                 the present momentum and weight decay.
         """
-        displacement = self._displacements[self._get_variable_index(variable)]
-        dtype = keras.backend.standardize_dtype(variable.dtype)
-        if dtype in ("float16", "bfloat16"):
-            # Computed in float32 and rounded once: bfloat16 cannot tell a momentum of .999 from 1.
-            dtype = "float32"
+        index = self._get_variable_index(variable)
+        displacement, factor = self._displacements[index], self._factors[index]
+        if factor == 0:  # Frozen, whatever the gradient; its displacement never leaves zero.
+            return
+        # In 16 bits: computed in float32 and rounded once. bfloat16 cannot tell .999 from 1.
+        dtype = wide_dtype(variable)
         scalars = self._scalars(learning_rate)
         if not self._use_weight_decay(variable):
             scalars = scalars._replace(weight_decay=None)
         scalars = scalars.map(lambda x: keras.ops.cast(x, dtype))
+        if factor != 1:
+            scalars = scalars._replace(learning_rate=scalars.learning_rate * factor)
         w, s, g = (keras.ops.cast(x, dtype) for x in (variable, displacement, gradient))
         w, s = nesterov_update(w, s, g, scalars)
         self.assign(displacement, keras.ops.cast(s, displacement.dtype))
         self.assign(variable, keras.ops.cast(w, variable.dtype))
-
-    def _scalars(self, learning_rate: Any) -> Scalars:
-        if isinstance(learning_rate, Scalars):
-            return learning_rate
-        return Scalars(learning_rate, self.momentum, self.weight_decay).map(tensor)
 
     # Keras' private surface. `tests/test_layout.py` lists it and holds it to the
     # supported versions.
@@ -282,8 +331,19 @@ class NAGD(keras.optimizers.Optimizer):
         # on every backend: here the scalars are read and the age advances, not per variable.
         # The base class carries its third argument to `update_step` as it is, through the
         # replicas of a distribution strategy too; so all the scalars travel there.
-        super()._backend_update_step(grads, trainable_variables, self._scalars(learning_rate))
-        self._age.assign_add(1)
+        scalars = self._scalars(learning_rate)
+        # Where the variables hold the iterate, by mistake, the gradient is of no use.
+        flag = tensor(self._points.flag)
+        scalars = scalars.where(keras.ops.cast(flag, "bool"), TO_LOOK_AHEAD)
+        super()._backend_update_step(grads, trainable_variables, scalars)
+        self._age.assign_add(1 - flag)
+        self._points.flag.assign(0)
+
+    def _clip_gradients(self, grads: Any) -> Any:
+        # Comes once per update too, before clipping, with the gradients that were accumulated.
+        if self._tracks_gradient_norm:
+            self._gradient_norm.assign(global_norm(grads))
+        return super()._clip_gradients(grads)
 
     def _apply_weight_decay(self, variables: Any) -> None:
         # Done within the update rule instead, where it costs no pass and no rounding of its own.
@@ -292,10 +352,14 @@ class NAGD(keras.optimizers.Optimizer):
     # Configuration
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` needs, with live numbers as they are now."""
+        """Returns what `from_config` needs, with live numbers as they are now.
+
+        What a schedule was scaled by is no part of it, but of the state.
+        """
         config: dict[str, Any] = super().get_config()
         config["learning_rate"] = LEARNING_RATE.serialized(self._learning_rate)
         config["momentum"] = MOMENTUM.serialized(self._momentum)
+        config["learning_rate_multipliers"] = checked_multipliers(self._multipliers)
         if self._weight_decay is not None:
             config["weight_decay"] = WEIGHT_DECAY.serialized(self._weight_decay)
         return config
@@ -306,12 +370,9 @@ class NAGD(keras.optimizers.Optimizer):
     ) -> "NAGD":
         """Makes an optimizer, without state, from what `get_config` returned."""
         settable = {
-            name: deserialized(config[name], custom_objects) for name in _SETTABLE if name in config
+            name: deserialized(config[name], custom_objects) for name in SETTABLE if name in config
         }
         return cls(**{**config, **settable})
-
-
-_SETTABLE = ("learning_rate", "momentum", "weight_decay")
 
 
 def _refuse(unknown: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What numbers, tensors and variables have in common over Keras' backends."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -45,6 +46,30 @@ def tensor(value: Any) -> Any:
         # Only a cast reads it: convert_to_tensor may hand the variable itself back.
         return keras.ops.cast(value, value.dtype)
     return keras.ops.convert_to_tensor(value)
+
+
+def number(value: Any) -> float:
+    """Returns a number, or a tensor or variable whose value is known, as a Python float."""
+    try:
+        return float(value)
+    except (TypeError, AttributeError):  # from variables, above all those of replicas
+        return float(keras.ops.convert_to_numpy(tensor(value)))
+
+
+def global_norm(tensors: Iterable[Any]) -> Any:
+    """Returns the L2 norm of tensors taken as one vector, None left out, as a float32."""
+    squares = (
+        keras.ops.cast(keras.ops.sum(keras.ops.square(keras.ops.cast(x, wide_dtype(x)))), "float32")
+        for x in tensors
+        if x is not None
+    )
+    return keras.ops.sqrt(sum(squares, start=keras.ops.zeros((), "float32")))
+
+
+def wide_dtype(x: Any) -> str:
+    """Returns the dtype in which to compute with a tensor or variable: float32 for 16 bits."""
+    dtype: str = keras.backend.standardize_dtype(x.dtype)
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
 def dense(gradient: Any, shape: tuple[int, ...]) -> Any:

@@ -19,6 +19,8 @@ Nothing here is re-based when mu or eps changes, so the form is exact for any se
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from keras import ops
+
 
 class Scalars(NamedTuple):
     """What one update needs besides the tensors; each a number or a scalar tensor.
@@ -37,6 +39,20 @@ class Scalars(NamedTuple):
         """Returns these scalars after `function`; a None stays None."""
         return Scalars(*(None if x is None else function(x) for x in self))
 
+    def where(self, condition: Any, others: "Scalars") -> "Scalars":
+        """Returns the others where a scalar condition holds, and these, tensors, elsewhere."""
+        return Scalars(
+            *(
+                None if x is None else ops.where(condition, ops.cast(other, x.dtype), x)
+                for x, other in zip(self, others, strict=True)
+            )
+        )
+
+
+# With these, an update makes no step but the one from the iterate to the look-ahead point: it
+# leaves s as it is and adds it to w.
+TO_LOOK_AHEAD = Scalars(learning_rate=0.0, momentum=1.0, weight_decay=0.0)
+
 
 def nesterov_update(w: Any, s: Any, g: Any, scalars: Scalars) -> tuple[Any, Any]:
     """Returns (w_{t+1}, s_{t+1}) from w_t, s_t and g_t.
@@ -52,3 +68,13 @@ def nesterov_update(w: Any, s: Any, g: Any, scalars: Scalars) -> tuple[Any, Any]
     shrunk = w if decay is None else w - (eps * decay) * w
     w_next = shrunk + s_next - eps * g
     return w_next, s_next
+
+
+def iterate(w: Any, s: Any) -> Any:
+    """Returns theta_t = w_t - s_t."""
+    return w - s
+
+
+def look_ahead(theta: Any, s: Any) -> Any:
+    """Returns w_t = theta_t + s_t."""
+    return theta + s

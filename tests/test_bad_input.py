@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD
+from nagd_keras.schedules import LinearWarmup
 from tests.drivers import assert_identical, snapshot
 from tests.problems import Table
 
@@ -193,7 +194,24 @@ USES = [
             (name, "built with", "cannot be set", f"Received: {name}=0.5", "Make the optimizer"),
             {name: SCHEDULE},
         )
-        for name in NAMES
+        for name in ("momentum", "weight_decay")  # A scheduled learning rate is scaled instead.
+    ),
+    *(
+        BadUse(
+            f"set a scheduled learning rate to {value!r}",
+            assign("learning_rate", value),
+            error,
+            ("`learning_rate` must be a finite number", f"Received: learning_rate={value!r}"),
+            {"learning_rate": SCHEDULE},
+        )
+        for value, error in [(-0.5, ValueError), (float("nan"), ValueError), ("1", TypeError)]
+    ),
+    BadUse(
+        "set a scheduled learning rate where the schedule is 0",
+        assign("learning_rate", 0.5),
+        ValueError,
+        ("its value is 0 at step 0", "Received: learning_rate=0.5", "Set it at another step"),
+        {"learning_rate": LinearWarmup(0.1, steps=10)},
     ),
     BadUse(
         "set weight_decay where there is none",

@@ -1,0 +1,58 @@
+"""Learning rates of single variables, as multiples of the optimizer's."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nagd_keras.hyperparameters import Hyperparameter
+
+
+def checked_multipliers(multipliers: Any) -> dict[str, float] | None:
+    """Returns a copy of {regular expression: factor} with the factors as floats; None stays None.
+
+    Raises:
+        TypeError: if it is no mapping from text to numbers.
+        ValueError: for a text that is no regular expression, or a factor outside [0, infinity).
+    """
+    if multipliers is None:
+        return None
+    if not isinstance(multipliers, Mapping) or not all(isinstance(p, str) for p in multipliers):
+        raise TypeError(
+            "`learning_rate_multipliers` must be a dictionary of regular expressions, as text, "
+            f"and factors. Received: learning_rate_multipliers={multipliers!r}."
+        )
+    for pattern in multipliers:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                "The keys of `learning_rate_multipliers` must be regular expressions. Received: "
+                f"{pattern!r}, which is none: {error}. Use `re.escape` for plain text."
+            ) from error
+    return {
+        pattern: Hyperparameter(f"learning_rate_multipliers[{pattern!r}]").number(
+            factor, f"{factor!r}", alternatives=""
+        )
+        for pattern, factor in multipliers.items()
+    }
+
+
+def matched(multipliers: Mapping[str, float] | None, variables: Sequence[Any]) -> list[float]:
+    """Returns the factor of each variable: that of the first pattern found in its path, else 1.
+
+    Raises:
+        ValueError: if a pattern is found in no path at all.
+    """
+    paths = [getattr(variable, "path", variable.name) for variable in variables]
+    multipliers = multipliers or {}
+    for pattern in multipliers:
+        if not any(re.search(pattern, path) for path in paths):
+            raise ValueError(
+                f"`learning_rate_multipliers` has the pattern {pattern!r}, which is found in the "
+                f"path of no variable. The paths are: {', '.join(paths)}. Correct the pattern or "
+                "leave it out."
+            )
+    return [
+        next((factor for pattern, factor in multipliers.items() if re.search(pattern, path)), 1.0)
+        for path in paths
+    ]

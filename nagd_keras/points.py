@@ -1,0 +1,103 @@
+"""Which of Nesterov's two points the model's variables hold, and the way from one to the other."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from nagd_keras.tensors import number, tensor, wide_dtype
+from nagd_keras.update_rule import iterate, look_ahead
+
+_KEY = "look_ahead_"  # of the entries that a saved state has besides Keras' own
+
+
+class Points:
+    """Swaps variables between the look-ahead point, where they train, and the iterate.
+
+    theta = w - s is rounded, so that theta + s is not always w again. While the variables hold the
+    iterate, the look-ahead point is therefore remembered, and saved with the optimizer's state: so
+    that training goes on from the same bits. What is remembered counts only as long as it explains
+    what the variables hold; where they were set to something else meanwhile, that is the new
+    iterate.
+
+    A swap that is interrupted between two variables is completed or undone by the next one: the
+    flag is set before the first variable moves, and cleared after the last one is back.
+    """
+
+    def __init__(self, flag: Any) -> None:
+        """Takes the variable that is 1 while the model's variables hold the iterate."""
+        self.flag = flag
+        self._remembered: tuple[Any, ...] | None = None
+
+    def to_iterate(self, variables: Sequence[Any], displacements: Sequence[Any]) -> None:
+        """Makes the variables hold the iterate, if they do not."""
+        if number(self.flag):
+            return
+        pairs = _moving(variables, displacements)
+        iterates = [_moved(iterate, variable, s) for variable, s in pairs]
+        self._remembered = tuple(keras.ops.copy(tensor(variable)) for variable, _ in pairs)
+        self.flag.assign(1)
+        for (variable, _), theta in zip(pairs, iterates, strict=True):
+            variable.assign(theta)
+
+    def to_look_ahead(self, variables: Sequence[Any], displacements: Sequence[Any]) -> None:
+        """Makes the variables hold the look-ahead point, if they do not."""
+        if not number(self.flag):
+            return
+        pairs = _moving(variables, displacements)
+        values = [_moved(look_ahead, variable, s) for variable, s in pairs]
+        if self._remembered is not None:
+            values = [
+                keras.ops.where(_explains(w, variable, s), w, value)
+                for (variable, s), w, value in zip(pairs, self._remembered, values, strict=True)
+            ]
+        self._remembered = tuple(values)
+        for (variable, _), value in zip(pairs, values, strict=True):
+            variable.assign(value)
+        self.forget()
+
+    def forget(self) -> None:
+        """Takes what the variables hold for the look-ahead point."""
+        self.flag.assign(0)
+        self._remembered = None
+
+    def save(self, store: Any) -> None:
+        """Adds the remembered point to a saved state."""
+        if number(self.flag):
+            for i, w in enumerate(self._remembered or ()):
+                store[f"{_KEY}{i}"] = keras.ops.convert_to_numpy(w)
+
+    def load(self, store: Any, variables: Sequence[Any], displacements: Sequence[Any]) -> None:
+        """Remembers what `save` added, once the flag has its saved value."""
+        self._remembered = None
+        pairs = _moving(variables, displacements)
+        keys = [f"{_KEY}{i}" for i in range(len(pairs))]
+        if number(self.flag) and set(keys) <= set(store.keys()):
+            self._remembered = tuple(
+                keras.ops.convert_to_tensor(np.asarray(store[key]), dtype=variable.dtype)
+                for key, (variable, _) in zip(keys, pairs, strict=True)
+            )
+
+
+def without_points(keys: Iterable[str]) -> list[str]:
+    """Returns the keys of a saved state that are Keras' own."""
+    return [key for key in keys if not key.startswith(_KEY)]
+
+
+def _moving(variables: Sequence[Any], displacements: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Returns the variables that have a displacement, with it."""
+    pairs = zip(variables, displacements, strict=True)
+    return [(variable, s) for variable, s in pairs if s is not None]
+
+
+def _moved(rule: Any, x: Any, s: Any) -> Any:
+    """Returns rule(x, s), computed in no less than float32 and rounded once to the dtype of x."""
+    wide = wide_dtype(x)
+    return keras.ops.cast(rule(keras.ops.cast(x, wide), keras.ops.cast(s, wide)), x.dtype)
+
+
+def _explains(w: Any, variable: Any, s: Any) -> Any:
+    """Where a variable holds the iterate of a look-ahead point w, or w itself already."""
+    x = tensor(variable)
+    return keras.ops.logical_or(keras.ops.equal(_moved(iterate, w, s), x), keras.ops.equal(w, x))
