@@ -12,20 +12,47 @@ import nagd_keras
 from nagd_keras import NAGD
 
 PACKAGE = Path(nagd_keras.__file__).parent
-# What each module may import, besides the standard library, keras and numpy.
+# What each module, or each module of a package, may import of this package; besides it all may
+# import the standard library, keras and numpy.
 LAYERS = {
-    "__init__": {"_backend", "nagd"},
+    "__init__": {"_backend", "nagd", "callbacks", "schedules"},
     "_backend": set(),
     "update_rule": set(),
     "tensors": set(),
+    "figures": set(),
     "gradients": {"tensors"},
     "hyperparameters": {"tensors"},
-    "nagd": {"update_rule", "tensors", "gradients", "hyperparameters"},
+    "arguments": {"hyperparameters"},
+    "multipliers": {"hyperparameters"},
+    "points": {"update_rule", "tensors"},
+    "live": {"update_rule", "tensors", "hyperparameters"},
+    "nagd": {
+        "update_rule",
+        "tensors",
+        "gradients",
+        "hyperparameters",
+        "live",
+        "multipliers",
+        "points",
+    },
+    "schedules": {"schedules", "arguments", "hyperparameters", "figures"},
+    "callbacks": {
+        "callbacks",
+        "schedules",
+        "nagd",
+        "arguments",
+        "hyperparameters",
+        "tensors",
+        "figures",
+    },
 }
+# Packages that only one module may import, as they may be absent.
+OPTIONAL = {"figures": {"matplotlib"}}
 # What NAGD uses of Keras that is not documented; see the comments where it does.
 PRIVATE = {
     "_apply_weight_decay",
     "_backend_update_step",
+    "_clip_gradients",
     "_get_variable_index",
     "_iterations",
     "_learning_rate",
@@ -35,7 +62,9 @@ PRIVATE = {
 
 
 def modules():
-    return {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
+    """The syntax trees of all modules, by their dotted names within the package."""
+    paths = {path.relative_to(PACKAGE).with_suffix(""): path for path in PACKAGE.rglob("*.py")}
+    return {".".join(name.parts): ast.parse(path.read_text()) for name, path in paths.items()}
 
 
 def imported(tree):
@@ -50,28 +79,38 @@ def imported(tree):
 
 
 def test_imports_run_one_way():
-    assert set(modules()) == set(LAYERS)
+    assert {name.partition(".")[0] for name in modules()} == set(LAYERS)
     for name, tree in modules().items():
+        layer = name.partition(".")[0]
         for full in imported(tree):
             package, _, rest = full.partition(".")
             if package == "nagd_keras":
-                assert rest.partition(".")[0] in LAYERS[name], f"{name} imports {full}"
+                assert rest.partition(".")[0] in LAYERS[layer], f"{name} imports {full}"
             else:
-                assert package in {*sys.stdlib_module_names, "keras", "numpy"}, full
+                allowed = {*sys.stdlib_module_names, "keras", "numpy", *OPTIONAL.get(layer, ())}
+                assert package in allowed, f"{name} imports {full}"
                 assert not full.startswith("keras.src"), "Keras' public names only"
 
 
-def test_init_only_re_exports():
-    for node in modules()["__init__"].body:
+@pytest.mark.parametrize("name", ["__init__", "schedules.__init__", "callbacks.__init__"])
+def test_init_only_re_exports(name):
+    for node in modules()[name].body:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         assert docstring or isinstance(node, (ast.ImportFrom, ast.Assign))
+
+
+@pytest.mark.parametrize("package", [nagd_keras, nagd_keras.schedules, nagd_keras.callbacks])
+def test_all_is_sorted_and_there(package):
+    assert sorted(package.__all__) == list(package.__all__)
+    assert all(hasattr(package, name) for name in package.__all__)
 
 
 def used_of_keras():
     """The private names in class NAGD that Keras' optimizers have."""
     sgd = keras.optimizers.SGD()
     names = set()
-    for cls in (node for node in modules()["nagd"].body if isinstance(node, ast.ClassDef)):
+    classes = [*modules()["nagd"].body, *modules()["live"].body]
+    for cls in (node for node in classes if isinstance(node, ast.ClassDef)):
         for node in ast.walk(cls):
             name = getattr(node, "attr", getattr(node, "name", None))
             if isinstance(node, (ast.FunctionDef, ast.Attribute)) and re.match("_[a-z]", name):

@@ -1,0 +1,121 @@
+"""The function scheme of adaptive restart."""
+
+from typing import Any
+
+import keras
+
+from nagd_keras.arguments import count, value
+from nagd_keras.callbacks.monitored import Monitored, RunningMean, is_rising
+from nagd_keras.callbacks.optimizers import nagd_of, synchronize
+from nagd_keras.callbacks.state import Memory, Number, check_alone, take
+
+
+class AdaptiveRestart(keras.callbacks.Callback):
+    r"""Resets the momentum of NAGD whenever the objective got worse.
+
+    $$f(\theta_{t}) > f(\theta_{t-1}) + \text{min\_delta} \implies
+      s \leftarrow 0,\ \text{age} \leftarrow 0$$
+
+    The function scheme of O'Donoghue & Candès, on the means over epochs, or over every n batches.
+    With it the rate of the best momentum is found without knowing the condition number. The
+    objective that was compared last is kept with the optimizer's state; `fit` from epoch 0 begins
+    without one. Callbacks that save the model, such as BackupAndRestore, must stand behind this
+    one in the list.
+
+    Args:
+        monitor: the name of the objective in the logs.
+        mode: `"min"`, `"max"`, or `"auto"`, which tells from the name whether it should fall.
+        min_delta: how much worse it must get, in $[0, \infty)$.
+        every_n_batches: None to compare at the end of every epoch, or the number of batches over
+            which the objective is averaged and after which it is compared. Keras' logs are means
+            since the epoch's begin; those of the n batches follow from them if all batches are
+            of the same size. What is left at the end of an epoch is not compared.
+        verbose: 1 prints a line for each restart, 0 does not.
+
+    Raises:
+        TypeError, ValueError: for an argument out of its range; before training starts, if the
+            optimizer is not a NAGD, or there is another AdaptiveRestart.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from nagd_keras import NAGD, callbacks
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(optimizer=NAGD(0.5, momentum=0.99), loss="mse")
+        >>> history = model.fit(
+        ...     np.eye(2), np.array([[1.0], [2.0]]), epochs=40,
+        ...     callbacks=[callbacks.AdaptiveRestart()], verbose=0
+        ... )
+        >>> int(model.optimizer.restarts) > 0
+        True
+
+    References:
+        O'Donoghue & Candès (2015), Adaptive restart for accelerated gradient schemes, section 3.2.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "loss",
+        mode: str = "auto",
+        min_delta: float = 0.0,
+        *,
+        every_n_batches: int | None = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__()
+        self._monitored = Monitored(monitor, "Adaptive restart")
+        self._sign = -1.0 if is_rising(monitor, mode) else 1.0
+        self.min_delta = value("min_delta", min_delta)
+        self.every_n_batches = None
+        if every_n_batches is not None:
+            self.every_n_batches = count("every_n_batches", every_n_batches)
+        self.verbose = verbose
+        # Without work per batch, Keras need not wait for it.
+        self.async_safe = self.every_n_batches is None
+        self._mean = RunningMean()
+        self._compared = 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Checks the optimizer."""
+        take(nagd_of(self.model, type(self).__name__), self)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Begins new means, and in epoch 0 without an earlier objective."""
+        self._mean, self._compared = RunningMean(), 0
+        optimizer = nagd_of(self.model, type(self).__name__)
+        check_alone(optimizer, self)
+        memory = Memory(optimizer)
+        if epoch == 0:
+            memory.clear(Number.RESTART_OBJECTIVE, Number.RESTART_EPOCH)
+        memory.warn_if_behind(Number.RESTART_EPOCH, epoch, type(self).__name__)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Compares the last n batches with those before."""
+        if self.every_n_batches is None or (batch + 1) // self.every_n_batches <= self._compared:
+            return
+        self._compared = (batch + 1) // self.every_n_batches
+        mean = self._monitored.read(logs)
+        if mean is not None:
+            synchronize(self.model)
+            self._compare(self._mean.since_last(batch + 1, mean), f"batch {batch + 1}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Compares the epoch with that before."""
+        if self.every_n_batches is None:
+            objective = self._monitored.read(logs)
+            if objective is not None:
+                self._compare(objective, f"epoch {epoch + 1}")
+            Memory(nagd_of(self.model, type(self).__name__))[Number.RESTART_EPOCH] = epoch
+
+    def _compare(self, objective: float, when: str) -> None:
+        optimizer = nagd_of(self.model, type(self).__name__)
+        memory = Memory(optimizer)
+        before, now = memory[Number.RESTART_OBJECTIVE], memory.rounded(objective)
+        memory[Number.RESTART_OBJECTIVE] = now
+        if self._sign * (now - before) > self.min_delta:  # Not so if there was none: NaN.
+            optimizer.reset_momentum()
+            if self.verbose > 0:
+                print(
+                    f"\nAdaptiveRestart: {self._monitored.monitor} went from {before:.6g} to "
+                    f"{now:.6g} at {when}; momentum reset."
+                )

@@ -1,0 +1,71 @@
+"""Lending a model for an experiment: afterwards it is as it was."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from nagd_keras.callbacks.optimizers import synchronize
+from nagd_keras.tensors import tensor
+
+# What `fit` sets on a model. The last is Keras' own: BackupAndRestore leaves the epoch there at
+# which the next fit begins.
+_ATTRIBUTES = (
+    "history",
+    "stop_training",
+    "train_function",
+    "steps_per_execution",
+    "_initial_epoch",
+)
+_ABSENT = object()
+
+
+@contextmanager
+def borrowed(model: Any) -> Iterator[Any]:
+    """Gives a built model, with a built optimizer, back as it was, after an exception too.
+
+    Restored are all variables (weights, statistics of normalization, seed generators, metrics,
+    optimizer), what `fit` sets on the model, and the random generators of Python and NumPy.
+    Meanwhile each execution is one step, since Keras lets callbacks act only between executions.
+    """
+    held = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+    distinct = {id(variable): variable for variable in held}.values()
+    values = [(variable, keras.ops.copy(tensor(variable))) for variable in distinct]
+    attributes = {name: vars(model).get(name, _ABSENT) for name in _ATTRIBUTES}
+    generators = random.getstate(), np.random.get_state()  # noqa: NPY002  It is Keras' choice.
+    try:
+        model._initial_epoch = None
+        if model.steps_per_execution != 1:
+            model.steps_per_execution = 1
+            model.make_train_function(force=True)
+        yield model
+    finally:
+        synchronize(model)
+        model.reset_metrics()  # for those that were not built
+        for variable, value in values:
+            variable.assign(value)
+        if attributes["train_function"] is None and attributes["steps_per_execution"] == 1:
+            del attributes["train_function"]  # What was compiled is what a fit would compile.
+        for name, was in attributes.items():
+            if was is not _ABSENT:
+                setattr(model, name, was)
+            elif name in vars(model):
+                delattr(model, name)
+        random.setstate(generators[0])
+        np.random.set_state(generators[1])  # noqa: NPY002
+
+
+def build(model: Any, first_inputs: Any) -> None:
+    """Builds what is not built of a model and its optimizer.
+
+    Args:
+        model: a compiled model.
+        first_inputs: a function that returns the inputs of a batch, called if the model needs it.
+    """
+    if not model.built:
+        model(first_inputs())
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)

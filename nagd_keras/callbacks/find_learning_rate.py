@@ -1,0 +1,185 @@
+"""The learning-rate range test."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from nagd_keras.arguments import count, positive, value
+from nagd_keras.callbacks.batches import Batches, first_inputs, is_of_arrays
+from nagd_keras.callbacks.borrowed import borrowed, build
+from nagd_keras.callbacks.learning_rate_sweep import LearningRateSweep
+from nagd_keras.callbacks.monitored import RunningMean
+from nagd_keras.callbacks.optimizers import follows, optimizer_of, synchronize
+from nagd_keras.nagd import NAGD
+from nagd_keras.tensors import number
+
+
+def find_learning_rate(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    min: float = 1e-7,
+    max: float = 10.0,
+    steps: int = 100,
+    batch_size: int | None = None,
+    stop_at: float = 4.0,
+    smoothing: float = 0.9,
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
+    seed: int = 0,
+    verbose: int = 1,
+) -> LearningRateSweep:
+    r"""Trains with a learning rate that rises from batch to batch, and looks when the loss falls.
+
+    Batch $i$ of $n$ is trained with $\min \cdot (\max / \min)^{i / (n - 1)}$, by `fit`, with the
+    model's own optimizer, loss and step. Then the model gets back what it had: weights, optimizer
+    state, metrics, statistics of normalization, seed generators, what it was compiled with, and
+    Python's and NumPy's random generators. So it does when the test is interrupted or fails. Only
+    what was not built yet stays built. What is not the model's is not given back: the batches
+    of a generator, the random state within a `tf.data` pipeline, Keras' global seed generator.
+
+    Args:
+        model: a compiled model whose optimizer's learning rate can be set. One of NAGD's that
+            follows a schedule is scaled; the schedule must not be 0 at its present steps.
+        x: the inputs, of shape (samples, ...), in any form that `fit` takes. Arrays are cut into
+            full batches. The loss of other data's batches follows from Keras' mean since the
+            epoch's begin as if all were of one size.
+        y: the targets, of shape (samples, ...), if `x` does not bring them.
+        min: the first learning rate, in $(0, \infty)$.
+        max: the last learning rate, larger than `min`.
+        steps: the number of batches, at least 2. Data that are shorter are gone through again.
+        batch_size: the size of the batches that arrays are cut into; 32 if None.
+        stop_at: the test ends when the smoothed loss exceeds this multiple of its smallest value
+            (if that is positive), or when the loss is not finite; larger than 1.
+        smoothing: the factor of the old average in the smoothed loss, in [0, 1).
+        sample_weight: the weights of the samples, of shape (samples,), for arrays.
+        class_weight: the weights of the classes, as in `fit`.
+        seed: of the order in which arrays are gone through; data of other forms keep theirs.
+        verbose: 1 shows a progress bar, 0 does not.
+
+    Returns:
+        The learning rates, losses and suggestions; see `LearningRateSweep`.
+
+    Raises:
+        TypeError, ValueError: for an argument out of its range, a learning rate that cannot be set,
+            a model that is not compiled, data without batches, or a loss that is not finite from
+            the start.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from nagd_keras import NAGD, callbacks
+        >>> x = np.random.default_rng(0).normal(size=(256, 8))
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+        >>> model.compile(optimizer=NAGD(), loss="mse")
+        >>> sweep = callbacks.find_learning_rate(model, x, x.sum(axis=1), verbose=0)
+        >>> sorted(sweep.suggestions)
+        ['minimum', 'steepest', 'valley']
+        >>> model.optimizer.learning_rate = sweep.valley
+
+    References:
+        Smith (2017), Cyclical Learning Rates for Training Neural Networks, section 3.3.
+    """
+    low, high = positive("min", min), positive("max", max)
+    if not low < high:
+        raise ValueError(f"`max` must be larger than `min`. Received: min={min!r}, max={max!r}.")
+    count("steps", steps, least=2)
+    if not value("stop_at", stop_at) > 1:
+        raise ValueError(f"`stop_at` must be larger than 1. Received: stop_at={stop_at!r}.")
+    value("smoothing", smoothing, supremum=1.0)
+    optimizer = optimizer_of(model)
+    if not hasattr(optimizer, "learning_rate") or not _can_set(optimizer):
+        raise TypeError(
+            "find_learning_rate sets the learning rate, but this "
+            f"{type(optimizer).__name__} was made with a schedule or a callable for it. Compile "
+            "the model with a number as learning rate."
+        )
+    data: dict[str, Any] = {"class_weight": class_weight, "verbose": 0, "shuffle": False}
+    if is_of_arrays(x):
+        data["x"] = Batches(x, y, sample_weight, steps, batch_size, seed)
+    else:
+        data.update(x=x, y=y, sample_weight=sample_weight, batch_size=batch_size, epochs=steps)
+    sweep = _Sweep(optimizer, np.geomspace(low, high, steps), stop_at, smoothing, verbose)
+    build(model, lambda: first_inputs(data["x"]))
+    with borrowed(model):
+        model.fit(**data, callbacks=[sweep])
+    return sweep.result()
+
+
+def _can_set(optimizer: Any) -> bool:
+    """A schedule of NAGD is scaled; so its learning rate can be set all the same."""
+    scaled = isinstance(optimizer, NAGD) and optimizer.given_as("learning_rate") == "schedule"
+    return scaled or not follows(optimizer, "learning_rate")
+
+
+class _Sweep(keras.callbacks.Callback):
+    """Sets the learning rates and notes the losses."""
+
+    def __init__(
+        self, optimizer: Any, rates: np.ndarray, stop_at: float, smoothing: float, verbose: int
+    ) -> None:
+        super().__init__()
+        self._optimizer, self._rates = optimizer, rates
+        self._stop_at, self._smoothing = stop_at, smoothing
+        self._losses: list[float] = []
+        self._smoothed: list[float] = []
+        self._average = 0.0
+        self._mean = RunningMean()
+        self._progress = keras.utils.Progbar(
+            len(rates), verbose=verbose, stateful_metrics=["learning_rate", "loss"]
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._mean = RunningMean()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        synchronize(self.model)
+        self._optimizer.learning_rate = float(self._rates[len(self._losses)])
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = logs or {}
+        if "loss" not in logs:
+            raise ValueError(
+                "find_learning_rate reads the logs' `loss`, but the model's training step returns "
+                f"{', '.join(logs) or 'nothing'}. Return the mean of the loss as `loss`."
+            )
+        loss = self._mean.since_last(batch + 1, number(logs["loss"]))
+        if not math.isfinite(loss):
+            self._stop()
+            return
+        self._losses.append(loss)
+        self._average = self._smoothing * self._average + (1 - self._smoothing) * loss
+        # Corrected for the average's start at 0.
+        self._smoothed.append(self._average / (1 - self._smoothing ** len(self._losses)))
+        done, best = len(self._losses), np.min(self._smoothed)
+        self._progress.update(
+            done, [("learning_rate", self._rates[done - 1]), ("loss", loss)], finalize=False
+        )
+        if done == len(self._rates) or self._smoothed[-1] > self._stop_at * best > 0:
+            self._stop()
+
+    def _stop(self) -> None:
+        self.model.stop_training = True
+        if self._losses:
+            self._progress.update(len(self._losses), finalize=True)
+
+    def result(self) -> LearningRateSweep:
+        """Returns what was found.
+
+        Raises:
+            ValueError: if that is not enough to suggest anything.
+        """
+        done = len(self._losses)
+        if done < 2:
+            raise ValueError(
+                f"The range test needs at least 2 batches with a finite loss. Received: {done}. "
+                "Check that the data are not empty and hold no NaN, or start at a smaller `min` "
+                f"than {self._rates[0]:g}. The model is as it was."
+            )
+        return LearningRateSweep(
+            self._rates[:done], np.array(self._losses), np.array(self._smoothed)
+        )

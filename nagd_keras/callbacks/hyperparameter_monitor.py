@@ -1,0 +1,95 @@
+"""The optimizer's hyperparameters and counters in the logs."""
+
+from typing import Any
+
+import keras
+
+from nagd_keras.arguments import count
+from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of, synchronize
+from nagd_keras.callbacks.track import track_gradient_norm
+from nagd_keras.tensors import global_norm, number
+
+_NAMES = ("learning_rate", "momentum", "weight_decay", "restarts", "skipped_updates")
+
+
+class HyperparameterMonitor(keras.callbacks.Callback):
+    r"""Puts what the optimizer does into the logs.
+
+    `learning_rate`, `momentum`, `weight_decay`, `restarts` and `skipped_updates`, as far as the
+    optimizer has them, and on request the norms `gradient_norm` $\|g_t\|$ and `displacement_norm`
+    $\|s_{t+1}\|$ over all variables. So History, CSVLogger, TensorBoard and the progress bar
+    show them; those that stand in the list of callbacks must stand behind this one.
+
+    A value is that of the end of the epoch or batch: a number that is set is the one that the last
+    update used; of a schedule it is the value that the next update will use.
+
+    Args:
+        every_n_batches: None for the logs of epochs only, or the number of batches after which
+            they are put into the logs of a batch as well.
+        norms: whether to add the two norms. That of the gradient, of the last update before
+            clipping, costs a pass over the gradients; the training step is compiled again for it.
+
+    Raises:
+        TypeError, ValueError: for an argument out of its range; before training starts, if norms
+            are wanted of another optimizer than NAGD.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from nagd_keras import NAGD, callbacks
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(optimizer=NAGD(0.1, momentum=0.5), loss="mse")
+        >>> monitor = callbacks.HyperparameterMonitor(norms=True)
+        >>> history = model.fit(np.eye(2), np.ones((2, 1)), callbacks=[monitor], verbose=0)
+        >>> sorted(history.history)
+        ['displacement_norm', 'gradient_norm', 'learning_rate', 'loss', 'momentum', 'restarts']
+    """
+
+    def __init__(self, every_n_batches: int | None = None, *, norms: bool = False) -> None:
+        super().__init__()
+        self.every_n_batches = None
+        if every_n_batches is not None:
+            self.every_n_batches = count("every_n_batches", every_n_batches)
+        self.norms = bool(norms)
+        # Without work per batch, Keras need not wait for it.
+        self.async_safe = self.every_n_batches is None
+        self._reported = 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Checks the optimizer, and asks it for the norm of the gradient."""
+        optimizer_of(self.model)
+        if self.norms:
+            track_gradient_norm(self.model, type(self).__name__)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Begins to count batches."""
+        self._reported = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds to the logs of every n-th batch."""
+        if self.every_n_batches is None or logs is None:
+            return
+        if (batch + 1) // self.every_n_batches > self._reported:
+            self._reported = (batch + 1) // self.every_n_batches
+            synchronize(self.model)
+            logs.update(self._values())
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds to the logs of the epoch."""
+        if logs is not None:
+            logs.update(self._values())
+
+    def _values(self) -> dict[str, float | int]:
+        optimizer = optimizer_of(self.model)
+        found = {name: getattr(optimizer, name, None) for name in _NAMES}
+        values: dict[str, float | int] = {
+            name: number(value) for name, value in found.items() if value is not None
+        }
+        for name in ("restarts", "skipped_updates"):
+            if name in values:
+                values[name] = int(values[name])
+        if self.norms:
+            nagd = nagd_of(self.model, type(self).__name__)
+            values["gradient_norm"] = number(nagd.gradient_norm)
+            values["displacement_norm"] = number(global_norm(nagd.displacements))
+        return values

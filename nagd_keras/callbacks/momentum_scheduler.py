@@ -1,0 +1,116 @@
+"""A momentum for each epoch."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from nagd_keras.callbacks.optimizers import follows, has_settable, optimizer_of
+from nagd_keras.hyperparameters import MOMENTUM
+from nagd_keras.tensors import number
+
+
+class MomentumScheduler(keras.callbacks.Callback):
+    r"""Sets the momentum at the beginning of every epoch.
+
+    The twin of `keras.callbacks.LearningRateScheduler`. The momentum of the epoch's updates is
+    put into the logs as `momentum`.
+
+    Args:
+        schedule: a pure function `schedule(epoch, momentum) -> float`, or `schedule(epoch)`, from
+            the epoch (counted from 0) and the present momentum to a number in [0, 1). Before the
+            first epoch it is called for all that are to come, so that a bad value is found
+            before training starts.
+        verbose: 1 prints a line for each epoch, 0 does not.
+
+    Raises:
+        TypeError: if `schedule` is no function; before training starts, if the optimizer has no
+            momentum that can be set, or a momentum is no number.
+        ValueError: before training starts, if a momentum is not in [0, 1).
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from nagd_keras import NAGD, callbacks
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(optimizer=NAGD(momentum=0.5), loss="mse")
+        >>> rising = callbacks.MomentumScheduler(lambda epoch, momentum: 1 - 0.5 / (epoch + 1))
+        >>> history = model.fit(
+        ...     np.eye(2), np.array([[1.0], [2.0]]), epochs=3, callbacks=[rising], verbose=0
+        ... )
+        >>> [round(momentum, 3) for momentum in history.history["momentum"]]
+        [0.5, 0.75, 0.833]
+    """
+
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
+        super().__init__()
+        if not callable(schedule):
+            raise TypeError(
+                "`schedule` must be a function of the epoch and the momentum. Received: "
+                f"schedule={schedule!r}."
+            )
+        self.schedule = schedule
+        self.verbose = verbose
+        self._takes_momentum = _takes_two(schedule)
+        self._is_checked = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Checks the optimizer."""
+        settable_momentum(optimizer_of(self.model), type(self).__name__)
+        self._is_checked = False
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Sets the momentum."""
+        optimizer = optimizer_of(self.model)
+        momentum = self._momentum(epoch, number(optimizer.momentum))
+        if not self._is_checked:
+            self._is_checked = True
+            to_come = momentum
+            for later in range(epoch + 1, self.params.get("epochs", 0)):
+                to_come = self._momentum(later, to_come)
+        optimizer.momentum = momentum
+        if self.verbose > 0:
+            # As Keras' own callbacks do: into its log where logging is chosen over printing.
+            print(f"\nEpoch {epoch + 1}: MomentumScheduler setting momentum to {momentum}.")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Puts the momentum into the logs."""
+        if logs is not None:
+            logs["momentum"] = number(optimizer_of(self.model).momentum)
+
+    def _momentum(self, epoch: int, momentum: float) -> float:
+        given = self.schedule(epoch, momentum) if self._takes_momentum else self.schedule(epoch)
+        received = f"{given!r} from the `schedule` of MomentumScheduler in epoch {epoch}"
+        return MOMENTUM.number(given, received, alternatives="")
+
+
+def settable_momentum(optimizer: Any, who: str, otherwise: str = "") -> None:
+    """Raises unless the optimizer's momentum can be set while it trains.
+
+    Raises:
+        TypeError: if it cannot.
+    """
+    name = type(optimizer).__name__
+    if not has_settable(optimizer, "momentum"):
+        ignored = " (what is assigned after the first step is ignored)"
+        raise TypeError(
+            f"{who} sets the momentum, and {name} has none that can be set while it trains"
+            f"{ignored if hasattr(optimizer, 'momentum') else ''}. Compile the model with "
+            f"nagd_keras.NAGD(...){otherwise}."
+        )
+    if follows(optimizer, "momentum"):
+        raise TypeError(
+            f"{who} sets the momentum, but this {name} was made with a schedule or a callable for "
+            f"it. Give the optimizer a number as momentum{otherwise}."
+        )
+
+
+def _takes_two(schedule: Callable[..., float]) -> bool:
+    try:
+        inspect.signature(schedule).bind(0, 0.0)
+    except TypeError:
+        return False
+    except ValueError:  # Some built-in functions do not tell.
+        return True
+    return True

@@ -1,0 +1,77 @@
+"""Reading a monitored quantity from the logs, and which way it should go."""
+
+import math
+import warnings
+from typing import Any
+
+from nagd_keras.tensors import number
+
+_RISING = ("acc", "auc", "precision", "recall", "f1", "iou", "r2", "cosine_similarity")
+_FALLING = ("loss", "error", "mse", "mae", "mape", "msle", "crossentropy", "divergence", "poisson")
+
+
+def is_rising(monitor: str, mode: str) -> bool:
+    """Returns whether larger is better.
+
+    Raises:
+        ValueError: for an unknown mode, or if "auto" cannot tell from the name.
+    """
+    if mode not in ("auto", "min", "max"):
+        raise ValueError(f'`mode` must be "auto", "min" or "max". Received: mode={mode!r}.')
+    if mode != "auto":
+        return mode == "max"
+    if any(each in monitor for each in _FALLING):
+        return False
+    if any(each in monitor for each in _RISING):
+        return True
+    raise ValueError(
+        f"Whether {monitor!r} should fall or rise cannot be told from its name. Received: "
+        f'monitor={monitor!r}, mode="auto". Pass mode="min" or mode="max".'
+    )
+
+
+class Monitored:
+    """A quantity in the logs; warns once, as Keras does, where it is not there."""
+
+    def __init__(self, monitor: str, who: str) -> None:
+        """Takes the name in the logs, and the name of the callback that reads it."""
+        if not isinstance(monitor, str):
+            raise TypeError(f"`monitor` must be a name in the logs. Received: monitor={monitor!r}.")
+        self.monitor = monitor
+        self._who = who
+        self._warned = False
+
+    def read(self, logs: dict[str, Any] | None) -> float | None:
+        """Returns the quantity, or None if it is missing or NaN."""
+        logs = logs or {}
+        if self.monitor not in logs:
+            if not self._warned:
+                warnings.warn(
+                    f"{self._who} is conditioned on metric `{self.monitor}` which is not "
+                    f"available. Available metrics are: {','.join(logs)}.",
+                    stacklevel=2,
+                )
+            self._warned = True
+            return None
+        value = number(logs[self.monitor])
+        return None if math.isnan(value) else value
+
+
+class RunningMean:
+    """Takes apart the mean since the epoch's begin that Keras puts into the logs of a batch."""
+
+    def __init__(self) -> None:
+        """Begins an epoch."""
+        self._count = 0
+        self._sum = 0.0
+
+    def since_last(self, batches: int, mean: float) -> float:
+        """Returns the mean over the batches since the last call.
+
+        Args:
+            batches: the batches since the epoch's begin, all taken to be of the same size.
+            mean: the mean over all of them.
+        """
+        count, total = self._count, self._sum
+        self._count, self._sum = batches, batches * mean
+        return (self._sum - total) / (batches - count)

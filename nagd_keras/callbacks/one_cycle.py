@@ -1,0 +1,205 @@
+"""One cycle of the learning rate and, against it, of the momentum."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from nagd_keras import schedules
+from nagd_keras.arguments import positive
+from nagd_keras.callbacks.momentum_scheduler import settable_momentum
+from nagd_keras.callbacks.optimizers import follows, optimizer_of, synchronize
+from nagd_keras.hyperparameters import MOMENTUM
+from nagd_keras.tensors import number
+
+_BLOCK = 1024  # steps whose values are computed at once; one by one would cost more than a batch
+
+
+class OneCycle(keras.callbacks.Callback):
+    r"""Sets the learning rate, and the momentum against it, before every batch.
+
+    From `max_learning_rate / initial_divisor` the learning rate rises to `max_learning_rate` and
+    falls to `max_learning_rate / initial_divisor / final_divisor`, while the momentum falls from
+    its largest to its smallest value and rises again. At every step both equal those of PyTorch's
+    `OneCycleLR` with the same settings (see `nagd_keras.schedules.OneCycle` for the formulas).
+
+    The step is `optimizer.iterations` where `total_steps` is given, so that the cycle goes on over
+    several calls of `fit`. Otherwise the cycle is the running `fit`, all of its epochs, and the
+    step is epoch times batches per epoch plus batch. Nothing is kept in the callback, so an
+    interrupted run goes on where it was. With `steps_per_execution` Keras lets callbacks
+    act only between executions; there, use the schedules in the optimizer itself.
+
+    Args:
+        max_learning_rate: the learning rate at the peak, in $(0, \infty)$.
+        total_steps: the length of the cycle in batches, or None for that of the running `fit`,
+            whose number of batches must then be known. After it the last values hold; a fit that
+            begins then warns.
+        momentum: the largest and the smallest momentum, in [0, 1), or None to leave the momentum
+            alone; then any optimizer with a learning rate will do.
+        warm_up_fraction: the fraction of the cycle in which the learning rate rises, in (0, 1).
+        initial_divisor: the maximum divided by the first learning rate, at least 1.
+        final_divisor: the first learning rate divided by the last one, in $(0, \infty)$.
+        anneal: `"cosine"` or `"linear"`.
+        three_phase: whether the way down is as long as the way up; what is left of the cycle then
+            leads from the first learning rate to the last. Needs `warm_up_fraction` ≤ 1/2.
+
+    Raises:
+        TypeError, ValueError: for an argument out of its range; before training starts, for a
+            cycle too short for its phases, or an optimizer whose learning rate or momentum cannot
+            be set.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from nagd_keras import NAGD, callbacks
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(optimizer=NAGD(), loss="mse")
+        >>> cycle = callbacks.OneCycle(max_learning_rate=0.1)
+        >>> history = model.fit(
+        ...     np.eye(2), np.array([[1.0], [2.0]]), batch_size=1, epochs=5, callbacks=[cycle],
+        ...     verbose=0
+        ... )
+        >>> round(float(model.optimizer.momentum), 3)
+        0.95
+
+    References:
+        Smith (2018), A disciplined approach to neural network hyper-parameters: Part 1.
+    """
+
+    def __init__(
+        self,
+        max_learning_rate: float,
+        *,
+        total_steps: int | None = None,
+        momentum: tuple[float, float] | None = (0.95, 0.85),
+        warm_up_fraction: float = 0.3,
+        initial_divisor: float = 25.0,
+        final_divisor: float = 1e4,
+        anneal: str = "cosine",
+        three_phase: bool = False,
+    ) -> None:
+        super().__init__()
+        max_learning_rate = positive("max_learning_rate", max_learning_rate)
+        initial_divisor = positive("initial_divisor", initial_divisor)
+        final_divisor = positive("final_divisor", final_divisor)
+        if initial_divisor < 1:
+            raise ValueError(
+                "`initial_divisor` must be at least 1, so that the learning rate rises. Received: "
+                f"initial_divisor={initial_divisor!r}."
+            )
+        initial = max_learning_rate / initial_divisor
+        self._rates = (initial, max_learning_rate, initial / final_divisor)
+        self._momenta = None if momentum is None else _checked_momenta(momentum)
+        self._shape: dict[str, Any] = {
+            "peak_fraction": warm_up_fraction,
+            "anneal": anneal,
+            "three_phase": three_phase,
+        }
+        self.total_steps = total_steps
+        self._cycle(1000 if total_steps is None else total_steps)  # Raises for bad settings.
+        self._values: _Cached | None = None
+        self._epoch = 0
+
+    def _cycle(self, total_steps: int) -> list[schedules.OneCycle]:
+        """Returns the schedules of the learning rate and, if it is driven, the momentum."""
+        corners = [self._rates]
+        if self._momenta is not None:
+            high, low = self._momenta
+            corners.append((high, low, high))
+        return [schedules.OneCycle(*each, total_steps, **self._shape) for each in corners]
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Checks the optimizer and the length of the cycle."""
+        optimizer = optimizer_of(self.model)
+        who = type(self).__name__
+        if not hasattr(optimizer, "learning_rate") or follows(optimizer, "learning_rate"):
+            raise TypeError(
+                f"{who} sets the learning rate, but this {type(optimizer).__name__} has a schedule "
+                "for it, or none. Give the optimizer a number as learning rate."
+            )
+        if self._momenta is not None:
+            settable_momentum(optimizer, who, ", or pass momentum=None to leave it alone")
+        self._values = None
+        steps = self._fit_steps() if self.total_steps is None else self.total_steps
+        made = int(number(optimizer.iterations))
+        if self.total_steps is not None and made >= steps:
+            warnings.warn(
+                f"The cycle of total_steps={steps} is over: the optimizer has made {made} steps, "
+                "and the last values hold. Pass more steps, or None for a cycle that spans the "
+                "running fit.",
+                stacklevel=2,
+            )
+        if steps:
+            self._values = _Cached(self._cycle(steps))
+
+    def _fit_steps(self) -> int:
+        epochs, steps = self.params.get("epochs"), self.params.get("steps")
+        if steps is None:
+            raise ValueError(
+                "OneCycle cannot tell how many batches this fit has: its data do not tell their "
+                "length. Pass total_steps to OneCycle, or steps_per_epoch to fit."
+            )
+        return int(epochs) * int(steps)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Remembers the epoch, from which the steps are counted."""
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Sets learning rate and momentum."""
+        if self._values is None:
+            return
+        optimizer = optimizer_of(self.model)
+        synchronize(self.model)
+        if self.total_steps is None:
+            step = self._epoch * self.params["steps"] + batch
+        else:
+            step = int(number(optimizer.iterations))
+        learning_rate, *momentum = self._values.at(step)
+        optimizer.learning_rate = learning_rate
+        if momentum:
+            optimizer.momentum = momentum[0]
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Puts the values of the last batch into the logs."""
+        if logs is not None:
+            optimizer = optimizer_of(self.model)
+            logs["learning_rate"] = number(optimizer.learning_rate)
+            if self._momenta is not None:
+                logs["momentum"] = number(optimizer.momentum)
+
+
+class _Cached:
+    """The values of some schedules at a step, computed for many steps at once."""
+
+    def __init__(self, cycle: list[schedules.OneCycle]) -> None:
+        self._cycle = cycle
+        self._block = -1
+        self._values = np.empty((0, 0))
+
+    def at(self, step: int) -> list[float]:
+        """Returns the value of each schedule."""
+        block, index = divmod(step, _BLOCK)
+        if block != self._block:
+            steps = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
+            self._values = np.stack(
+                [keras.ops.convert_to_numpy(each(steps)) for each in self._cycle], axis=1
+            )
+            self._block = block
+        return [float(value) for value in self._values[index]]
+
+
+def _checked_momenta(momentum: Sequence[float]) -> tuple[float, float]:
+    if not isinstance(momentum, (tuple, list)) or len(momentum) != 2:
+        raise TypeError(
+            "`momentum` must be the largest and the smallest momentum, or None. Received: "
+            f"momentum={momentum!r}."
+        )
+    high, low = (MOMENTUM.number(m, f"momentum={momentum!r}", alternatives="") for m in momentum)
+    if high < low:
+        raise ValueError(
+            f"`momentum` must have the largest first. Received: momentum={momentum!r}."
+        )
+    return high, low

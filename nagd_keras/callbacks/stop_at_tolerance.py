@@ -1,0 +1,132 @@
+"""The stop conditions of classical optimisation."""
+
+import math
+from typing import Any
+
+import keras
+
+from nagd_keras.arguments import count, value
+from nagd_keras.callbacks.monitored import Monitored
+from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of
+from nagd_keras.callbacks.state import Memory, Number, check_alone, take
+from nagd_keras.callbacks.track import track_gradient_norm
+from nagd_keras.tensors import number
+
+
+class StopAtTolerance(keras.callbacks.Callback):
+    r"""Stops training where the gradient, or the progress of the loss, has become small.
+
+    An epoch $k$ is calm if at least one of the given conditions holds:
+
+    $$\|g\| \le \text{gradient\_norm}, \qquad
+      |f_k - f_{k-1}| \le \text{relative\_loss\_change} \cdot \max(|f_k|, |f_{k-1}|)$$
+
+    Training stops after `patience` calm epochs in a row. $g$ is the gradient of the epoch's last
+    update over all variables, before clipping: that of the objective if an epoch is one batch,
+    and a noisy estimate of it otherwise. $f$ is the logs' `loss`. The count and the last loss are
+    kept with the optimizer's state (of NAGD); `fit` from epoch 0 begins with none. Callbacks that
+    save the model, such as BackupAndRestore, must stand behind this one in the list.
+
+    Args:
+        gradient_norm: None, or the tolerance of the gradient's L2 norm, in $[0, \infty)$. Needs
+            NAGD.
+        relative_loss_change: None, or the tolerance of the relative change of the loss, in
+            $[0, \infty)$.
+        patience: the number of calm epochs in a row, at least 1.
+        verbose: 1 prints a line on stopping, 0 does not.
+
+    Raises:
+        TypeError, ValueError: for an argument out of its range, or if neither condition is given;
+            before training starts, if `gradient_norm` is given and the optimizer is not a NAGD, or
+            if there is another StopAtTolerance.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from nagd_keras import NAGD, callbacks
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(optimizer=NAGD(0.1), loss="mse")
+        >>> stop = callbacks.StopAtTolerance(gradient_norm=1e-3)
+        >>> history = model.fit(
+        ...     np.eye(2), np.array([[1.0], [2.0]]), epochs=1000, callbacks=[stop], verbose=0
+        ... )
+        >>> len(history.epoch) < 1000
+        True
+
+    References:
+        Nocedal & Wright (2006), Numerical Optimization, chapter 3.
+    """
+
+    def __init__(
+        self,
+        gradient_norm: float | None = None,
+        relative_loss_change: float | None = None,
+        patience: int = 1,
+        *,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__()
+        if gradient_norm is None and relative_loss_change is None:
+            raise ValueError(
+                "StopAtTolerance needs a condition to stop at. Received: gradient_norm=None, "
+                "relative_loss_change=None. Pass at least one of them."
+            )
+        self.gradient_norm = self.relative_loss_change = None
+        if gradient_norm is not None:
+            self.gradient_norm = value("gradient_norm", gradient_norm)
+        if relative_loss_change is not None:
+            self.relative_loss_change = value("relative_loss_change", relative_loss_change)
+        self.patience = count("patience", patience)
+        self.verbose = verbose
+        self._loss = Monitored("loss", "Stopping at a tolerance")
+        self._memory: Memory | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Checks the optimizer, and asks it for the norm of the gradient."""
+        if self.gradient_norm is not None:
+            track_gradient_norm(self.model, type(self).__name__)
+        optimizer = optimizer_of(self.model)
+        take(optimizer, self)
+        self._memory = Memory(optimizer)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Begins anew in epoch 0."""
+        check_alone(optimizer_of(self.model), self)
+        if self._memory is not None:
+            if epoch == 0:
+                places = (Number.TOLERANCE_LOSS, Number.TOLERANCE_WAIT, Number.TOLERANCE_EPOCH)
+                self._memory.clear(*places)
+            self._memory.warn_if_behind(Number.TOLERANCE_EPOCH, epoch, type(self).__name__)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Stops if the last epochs were calm."""
+        memory = self._memory
+        if memory is None:
+            return
+        reason = self._reason(memory, logs)
+        waited = memory[Number.TOLERANCE_WAIT]
+        calm = 0.0 if not reason else 1.0 + (0.0 if math.isnan(waited) else waited)
+        memory[Number.TOLERANCE_WAIT] = calm
+        memory[Number.TOLERANCE_EPOCH] = epoch
+        if calm >= self.patience:
+            self.model.stop_training = True
+            if self.verbose > 0:
+                print(f"\nEpoch {epoch + 1}: StopAtTolerance stops, as {reason}.")
+
+    def _reason(self, memory: Memory, logs: dict[str, Any] | None) -> str:
+        """Returns which condition holds, or nothing."""
+        reasons = []
+        if self.relative_loss_change is not None:
+            loss = self._loss.read(logs)
+            if loss is not None:
+                before, now = memory[Number.TOLERANCE_LOSS], memory.rounded(loss)
+                memory[Number.TOLERANCE_LOSS] = now
+                change, scale = abs(now - before), max(abs(now), abs(before))
+                # Not so for the first, when `before` is NaN.
+                if change <= self.relative_loss_change * scale < math.inf:
+                    reasons.append(f"the loss went from {before:.8g} to {now:.8g}")
+        if self.gradient_norm is not None:
+            norm = number(nagd_of(self.model, type(self).__name__).gradient_norm)
+            if norm <= self.gradient_norm:
+                reasons.append(f"the gradient's norm is {norm:.3g}")
+        return " and ".join(reasons)

@@ -1,0 +1,345 @@
+"""The learning-rate range test finds a rate, and leaves the model as it was."""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+
+from nagd_keras import NAGD, schedules
+from nagd_keras.callbacks import LearningRateSweep, find_learning_rate
+from tests.drivers import assert_identical, snapshot
+from tests.training import BATCH, data, nagd, network
+
+
+def sweep(model, x=None, y=None, **settings):
+    if x is None:
+        x, y = data()
+    settings = {"verbose": 0, "steps": 30, "min": 1e-4, "max": 1.0, **settings}
+    return find_learning_rate(model, x, y, **settings)
+
+
+def rich_model(optimizer, built=True, **settings):
+    """With statistics of a normalization, random numbers, metrics and two inputs."""
+    keras.utils.set_random_seed(1)
+    layers = [
+        keras.layers.Dense(6),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(1),
+    ]
+    model = keras.Sequential([keras.Input((4,)), *layers] if built else layers)
+    model.compile(optimizer, "mse", metrics=["mae"], **settings)
+    return model
+
+
+MODELS = {
+    "plain": lambda: network(NAGD(0.05)),
+    "rich": lambda: rich_model(NAGD(0.05)),
+    "not built": lambda: rich_model(NAGD(0.05), built=False),
+    "averages": lambda: rich_model(NAGD(0.05, use_ema=True, ema_overwrite_frequency=5)),
+    "accumulation": lambda: rich_model(NAGD(0.05, gradient_accumulation_steps=3)),
+    "steps per execution": lambda: rich_model(NAGD(0.05), steps_per_execution=2),
+    "xla": lambda: rich_model(NAGD(0.05), jit_compile=True),
+    "schedules": lambda: rich_model(
+        NAGD(schedules.LinearWarmup(0.05, 5, start=0.01), schedules.NesterovMomentum())
+    ),
+    "Keras SGD": lambda: rich_model(keras.optimizers.SGD(0.05, 0.9)),
+    "Keras Adam": lambda: rich_model(keras.optimizers.Adam(0.05)),
+}
+TRAINED = [False, True]
+
+
+def train(model):
+    """Shuffled, so that the random generators of everybody count too."""
+    return model.fit(*data(), BATCH, 2, verbose=0, validation_data=data()).history
+
+
+@pytest.mark.parametrize("trained", TRAINED, ids=["new", "trained"])
+@pytest.mark.parametrize("name", MODELS)
+def test_training_goes_on_as_without_it(name, trained):
+    results = []
+    for swept in (False, True):
+        model = MODELS[name]()
+        if trained:
+            train(model)
+        if swept:
+            found = sweep(model)
+            assert len(found.losses) > 10
+        logs = train(model)
+        results.append((snapshot(model, model.optimizer), logs, random.random()))
+    assert_identical(results[1][0], results[0][0])
+    assert results[1][1:] == results[0][1:]
+
+
+def test_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    test_training_goes_on_as_without_it("rich", True)
+
+
+def everything(model):
+    """All that a sweep may change."""
+    held = ("history", "stop_training", "train_function", "steps_per_execution", "_initial_epoch")
+    attributes = {name: vars(model).get(name) for name in held}
+    held = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+    return snapshot(held), attributes, random.getstate(), str(np.random.get_state())  # noqa: NPY002
+
+
+def assert_same(found, wanted):
+    assert_identical(found[0], wanted[0])
+    assert found[1:] == wanted[1:]
+
+
+def interrupting(error):
+    """Data that end with an exception in the middle."""
+
+    class Data(keras.utils.PyDataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, index):
+            if index >= 5:
+                raise error
+            return tuple(a[:BATCH] for a in data())
+
+    return Data()
+
+
+class Breaking(keras.layers.Layer):
+    """Gives NaN once it has seen some batches."""
+
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), trainable=False, initializer="zeros")
+
+    def call(self, x):
+        self.count.assign(self.count + 1)
+        return x / keras.ops.cast(self.count < 7, x.dtype)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+@pytest.mark.parametrize("name", ["rich", "steps per execution"])
+def test_an_interruption_leaves_all_as_it_was(name, error, monkeypatch):
+    """Raised by a callback of Keras' in the middle, as Ctrl-C would be."""
+    model = MODELS[name]()
+    train(model)
+    before = everything(model)
+    updates = []
+
+    def update(self, *args, **kwargs):
+        updates.append(args)
+        if len(updates) == 5:
+            raise error
+
+    monkeypatch.setattr(keras.utils.Progbar, "update", update)
+    with pytest.raises(error):
+        sweep(model)
+    assert_same(everything(model), before)
+
+
+def test_an_error_in_the_data_leaves_all_as_it_was():
+    model = MODELS["rich"]()
+    train(model)
+    before = everything(model)
+    with pytest.raises(Exception, match="spoiled"):
+        sweep(model, interrupting(ValueError("spoiled")))
+    assert_same(everything(model), before)
+
+
+def test_nan_ends_it_and_leaves_all_as_it_was():
+    model = keras.Sequential([keras.Input((4,)), Breaking(), keras.layers.Dense(1)])
+    model.compile(NAGD(0.05), "mse")
+    before = snapshot(model)
+    found = sweep(model)
+    assert len(found.losses) == 6
+    assert np.all(np.isfinite(found.losses))
+    assert_identical(snapshot(model), before)
+
+
+def test_the_losses_are_those_of_training_with_those_rates():
+    """By hand: each batch with its rate; the batches are those of the seed."""
+    model = network(NAGD(0.05, 0.5))
+    found = sweep(model, seed=3)
+    np.testing.assert_allclose(found.learning_rates, np.geomspace(1e-4, 1.0, 30))
+    rng, (x, y) = np.random.default_rng(3), data()
+    order = np.concatenate([rng.permutation(len(x)) for _ in range(20)]).reshape(30, 32)
+    losses = []
+    for rate, rows in zip(found.learning_rates, order, strict=True):
+        losses.append(np.mean((model(x[rows]) - y[rows]) ** 2))
+        model.optimizer.learning_rate = rate
+        model.train_on_batch(x[rows], y[rows])
+    # Keras' means since the epoch's begin are float32 quotients of float32 sums: when they are
+    # taken apart, each loss has a few roundings of the sum.
+    np.testing.assert_allclose(found.losses, losses, rtol=0, atol=4 * 2.0**-24 * sum(losses))
+    smoothed, average = [], 0.0
+    for i, loss in enumerate(found.losses, 1):
+        average = 0.9 * average + 0.1 * loss
+        smoothed.append(average / (1 - 0.9**i))
+    np.testing.assert_allclose(found.smoothed_losses, smoothed)
+
+
+def test_it_stops_where_the_loss_explodes():
+    found = sweep(network(NAGD(0.05)), max=1e3, steps=60, stop_at=2.0)
+    assert len(found.losses) < 60
+    smoothed = found.smoothed_losses
+    assert smoothed[-1] > 2 * smoothed.min()
+    assert np.all(smoothed[:-1] <= 2 * np.minimum.accumulate(smoothed)[:-1])
+
+
+def test_the_suggestions_train():
+    """Each suggested rate trains better than a hundredth of it, and lies before the explosion."""
+    found = sweep(network(NAGD(0.05)), min=1e-6, max=10.0, steps=100)
+    for name, rate in found.suggestions.items():
+        final = {}
+        for factor in (0.01, 1):
+            model = network(NAGD(rate * factor))
+            final[factor] = model.fit(*data(), BATCH, 5, verbose=0).history["loss"][-1]
+        assert final[1] < 0.9 * final[0.01], name
+        assert 1e-4 < rate < found.learning_rates[np.argmin(found.smoothed_losses)], name
+
+
+def test_suggestions_by_hand():
+    rates = 10.0 ** np.arange(-5, 1)
+    losses = np.array([4.0, 4.1, 3.5, 1.5, 1.0, 9.0])
+    found = LearningRateSweep(rates, losses, losses)
+    assert found.minimum == pytest.approx(1e-2)
+    assert found.steepest == pytest.approx(1e-3)  # From 4.1 to 1.5, more than from 3.5 to 1.0.
+    assert found.valley == pytest.approx(1e-4)  # The longest fall goes from the first to 1.0.
+    rising = LearningRateSweep(rates, rates, rates)
+    assert rising.steepest == rates[0]
+    assert rising.valley == rates[0]
+
+
+FORMS = {
+    "lists": lambda x, y: (list(x.T[:, :, None]), y),
+    "dictionary": lambda x, y: ({f"input_{i}": c[:, None] for i, c in enumerate(x.T)}, y),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_inputs(form):
+    inputs = [keras.Input((1,), name=f"input_{i}") for i in range(4)]
+    joined = keras.layers.Concatenate()(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(1)(joined))
+    model.compile(NAGD(0.05), "mse")
+    before = snapshot(model)
+    assert len(sweep(model, *FORMS[form](*data())).losses) > 10
+    assert_identical(snapshot(model), before)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's datasets")
+def test_datasets_and_generators():
+    import tensorflow as tf
+
+    def batches():
+        while True:
+            yield tuple(a[:BATCH] for a in data())
+
+    once = tf.data.Dataset.from_tensor_slices(data()).batch(BATCH)
+    for built in (True, False):
+        model = rich_model(NAGD(0.05), built=built)
+        found = sweep(model, once)  # 6 batches, gone through again
+        assert len(found.losses) > 12
+    assert len(sweep(model, batches()).losses) > 12
+    with pytest.raises(ValueError, match=r"not built.*Call the model on a batch"):
+        sweep(rich_model(NAGD(0.05), built=False), batches())
+
+
+def test_weights_of_samples_and_classes():
+    """A class of weight 0 does not count, nor does a sample."""
+    x = np.eye(4, dtype="float32")[np.arange(16) % 4]
+    y = (np.arange(16) % 2).astype("float32")
+    kept = y == 0
+
+    def losses(model_data, **weights):
+        model = keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(1, kernel_initializer="ones")]
+        )
+        model.compile(NAGD(0.05), "mse")
+        return sweep(model, *model_data, steps=5, batch_size=16, max=1e-3, **weights).losses
+
+    by_class = losses((x, y), class_weight={0: 2.0, 1: 0.0})
+    by_sample = losses((x, y), sample_weight=2.0 * kept)
+    np.testing.assert_allclose(by_class, by_sample, rtol=1e-6)
+    np.testing.assert_allclose(by_class, losses((x[kept], y[kept])), rtol=1e-6)
+
+
+def test_progress_and_plot(capsys):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    found = sweep(network(NAGD(0.05)), verbose=1)
+    out = capsys.readouterr().out
+    assert "30/30" in out
+    assert "learning_rate" in out
+    axes = found.plot()
+    assert axes.get_xscale() == "log"
+    assert len(axes.lines) == 2 + 3
+    np.testing.assert_array_equal(axes.lines[1].get_ydata(), found.smoothed_losses)
+    plt.close(axes.figure)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({"min": 1.0, "max": 1.0}, ValueError, r"larger than `min`.*max=1\.0"),
+        ({"min": 0.0}, ValueError, r"min=0\.0"),
+        ({"max": float("inf")}, ValueError, "max=inf"),
+        ({"max": 1e39}, ValueError, r"max=1e\+39"),
+        ({"min": "a"}, TypeError, "min='a'"),
+        ({"steps": 1}, ValueError, "steps=1"),
+        ({"steps": 2.5}, TypeError, r"steps=2\.5"),
+        ({"stop_at": 1.0}, ValueError, r"stop_at=1\.0"),
+        ({"smoothing": 1.0}, ValueError, r"smoothing=1\.0"),
+        ({"batch_size": 0}, ValueError, "batch_size=0"),
+        ({"x": np.ones((3, 4)), "y": np.ones(2)}, ValueError, r"\[2, 3\] samples"),
+        ({"x": np.ones((0, 4)), "y": np.ones(0)}, ValueError, r"\[0\] samples"),
+        ({"x": np.ones((3, 4)), "sample_weight": np.ones(3)}, ValueError, "y=None"),
+        ({"x": np.full((9, 4), np.nan), "y": np.ones(9)}, ValueError, "finite loss. Received: 0"),
+    ],
+)
+def test_bad_input(settings, error, says):
+    model = network(NAGD(0.05))
+    model.optimizer.build(model.trainable_variables)
+    before = snapshot(model, model.optimizer)
+    with pytest.raises(error, match=says):
+        sweep(model, **settings)
+    assert_identical(snapshot(model, model.optimizer), before)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "says"),
+    [
+        (lambda: NAGD(lambda: 0.1), "NAGD was made with a schedule or a callable"),
+        (lambda: keras.optimizers.SGD(schedules.LinearWarmup(0.1, 5)), "SGD was made"),
+    ],
+)
+def test_a_rate_that_cannot_be_set(optimizer, says):
+    with pytest.raises(TypeError, match=says):
+        sweep(network(optimizer()))
+
+
+def test_a_schedule_that_is_zero():
+    model = network(NAGD(schedules.LinearWarmup(0.1, 5)))
+    with pytest.raises(ValueError, match=r"its value is 0 at step 0"):
+        sweep(model)
+    assert float(nagd(model).learning_rate) == 0.0
+
+
+def test_a_model_that_is_not_compiled():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    with pytest.raises(ValueError, match="Compile it first"):
+        sweep(model)
+
+
+def test_a_training_step_without_a_loss():
+    class Silent(keras.Sequential):
+        def train_step(self, data):
+            super().train_step(data)
+            return {"quality": 1.0}
+
+    model = Silent([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(NAGD(0.05), "mse")
+    with pytest.raises(ValueError, match="returns quality"):
+        sweep(model)
