@@ -1,5 +1,6 @@
 """The examples run as a user would run them."""
 
+import contextlib
 import copy
 import importlib.util
 import re
@@ -20,16 +21,29 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def digits():
-    spec = importlib.util.spec_from_file_location("digits", ROOT / "examples" / "digits.py")
+    with example("digits") as module:
+        yield module
+
+
+@pytest.fixture
+def one_cycle(digits):
+    with example("one_cycle") as module:
+        yield module
+
+
+@contextlib.contextmanager
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["digits"] = module  # where its dataclass looks for its module
-    yield spec.loader.exec_module(module) or module
-    del sys.modules["digits"]
+    sys.modules[name] = module  # where its dataclass, or the other example, looks for it
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[name]
 
 
-def run(*arguments):
+def run(*arguments, name="digits"):
     return subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "digits.py"), *arguments],
+        [sys.executable, str(ROOT / "examples" / f"{name}.py"), *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -116,3 +130,33 @@ def test_bad_options_are_refused(digits, arguments, says, capsys):
     with pytest.raises(SystemExit):
         digits.parse_arguments(arguments)
     assert re.search(says, capsys.readouterr().err)
+
+
+def test_one_cycle_from_the_command_line(tmp_path):
+    result = run("--epochs", "3", "--output", str(tmp_path), name="one_cycle")
+    assert result.returncode == 0, result.stderr
+    for said in ["steepest: ", "150", "one cycle to", "test accuracy"]:
+        assert said in result.stdout
+    figure = imread(tmp_path / "digits_one_cycle.png")
+    assert figure.shape[1] > 1000
+    assert len(np.unique(figure.reshape(-1, figure.shape[-1]), axis=0)) > 50
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_one_cycle_needs_a_third_of_the_epochs(one_cycle, tmp_path, seed, capsys):
+    """It beats three times as many epochs at the default rate, on both sets."""
+    default, found, cycle = one_cycle.main(["--output", str(tmp_path), "--seed", str(seed)])
+    assert len(default.history["loss"]) == len(found.history["loss"]) == 30
+    assert len(cycle.history["loss"]) == 10
+    for loss in ("loss", "val_loss"):
+        assert cycle.history[loss][-1] < default.history[loss][-1]
+    rates = cycle.cycle.learning_rates
+    assert len(rates) == 10 * 45
+    assert max(rates) == pytest.approx(float(cycle.name.split()[-1]), rel=0.01)
+    assert default.history["loss"][0] > found.history["loss"][0]
+
+
+def test_one_cycle_refuses_bad_options(one_cycle, capsys):
+    for arguments in (["--suggestion", "best"], ["--epochs", "0"], ["--output", __file__]):
+        with pytest.raises(SystemExit):
+            one_cycle.parse_arguments(arguments)

@@ -1,0 +1,179 @@
+"""Finds a learning rate, and trains the digits network with one cycle in a third of the epochs.
+
+The range test trains with a rising learning rate and suggests one. NAGD then trains three times
+from the same weights: with its default learning rate and with the suggested one, both constant,
+and with one cycle whose peak is the suggested one, in a third of the epochs. A figure shows the
+sweep, the cycle and the losses.
+
+    python examples/one_cycle.py --help
+"""
+
+import argparse
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+from digits import REPOSITORY, Data, folder, load_data, make_model, positive
+
+from nagd_keras import NAGD, callbacks
+
+import matplotlib.pyplot as plt  # isort: skip  (digits.py has chosen the backend)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one training run went."""
+
+    name: str
+    history: dict[str, list[float]]
+    seconds: float
+    cycle: "Values | None" = field(default=None, repr=False)
+
+
+class Values(keras.callbacks.Callback):
+    """Notes what each batch was trained with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.learning_rates: list[float] = []
+        self.momenta: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Reads the optimizer."""
+        self.learning_rates.append(float(self.model.optimizer.learning_rate))
+        self.momenta.append(float(self.model.optimizer.momentum))
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--epochs", type=positive, default=30, help="epochs at a constant rate; a cycle has a third"
+    )
+    parser.add_argument("--batch-size", type=positive, default=32, help="images in a batch")
+    parser.add_argument(
+        "--suggestion",
+        choices=["steepest", "minimum", "valley"],
+        default="steepest",
+        help="which of the range test's suggestions is taken",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches")
+    parser.add_argument(
+        "--output",
+        type=folder,
+        default=str(REPOSITORY / "saved_models"),  # as text, so that argparse checks it too
+        help="folder for the figure",
+    )
+    return parser.parse_args(arguments)
+
+
+def compiled_model(options: argparse.Namespace, pixels: int, learning_rate: float = 0.01) -> Any:
+    """Returns the network with the same weights every time."""
+    keras.utils.set_random_seed(options.seed)
+    model = make_model(pixels)
+    model.compile(
+        optimizer=NAGD(learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def train(
+    name: str, model: Any, data: Data, options: argparse.Namespace, epochs: int, *used: Any
+) -> Run:
+    """Trains a model; all see the same batches, epoch by epoch."""
+    (x, y), test = data
+    began = time.perf_counter()
+    history = model.fit(
+        x, y, options.batch_size, epochs, validation_data=test, verbose=0, callbacks=list(used)
+    )
+    cycle = next((each for each in used if isinstance(each, Values)), None)
+    return Run(name, history.history, time.perf_counter() - began, cycle)
+
+
+def print_table(runs: list[Run]) -> None:
+    """Prints a row for each run."""
+    heads = ["epochs", "training loss", "test loss", "test accuracy", "seconds"]
+    print(f"\n{'NAGD':<26}" + "".join(f"{head:>14}" for head in heads))
+    for run in runs:
+        cells = [
+            str(len(run.history["loss"])),
+            f"{run.history['loss'][-1]:.4f}",
+            f"{run.history['val_loss'][-1]:.4f}",
+            f"{run.history['val_accuracy'][-1]:.1%}",
+            f"{run.seconds:.1f}",
+        ]
+        print(f"{run.name:<26}" + "".join(f"{cell:>14}" for cell in cells))
+
+
+def draw(sweep: callbacks.LearningRateSweep, runs: list[Run], path: Path) -> None:
+    """Draws the sweep, the cycle and the losses into a PNG file."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    sweep.plot(left)
+    left.set_title("range test")
+
+    cycle = runs[-1].cycle
+    assert cycle is not None
+    middle.plot(cycle.learning_rates, "C0", label="learning rate")
+    middle.set(xlabel="batch", ylabel="learning rate", title="one cycle")
+    momentum = middle.twinx()
+    momentum.plot(cycle.momenta, "C1", label="momentum")
+    momentum.set_ylabel("momentum")
+    momentum.legend(handles=[*middle.lines, *momentum.lines], loc="center right")
+
+    for run, colour in zip(runs, ["C7", "C2", "C0"], strict=True):
+        epochs = range(1, len(run.history["loss"]) + 1)
+        right.plot(epochs, run.history["loss"], colour, linestyle=":")
+        right.plot(epochs, run.history["val_loss"], colour, label=run.name)
+    right.set(xlabel="epoch", ylabel="cross-entropy", yscale="log")
+    right.set_title("test loss (training loss dotted)")
+    right.grid(alpha=0.3, which="both")
+    right.legend()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> list[Run]:
+    """Runs the example; returns the runs, the last of them the cycle's."""
+    options = parse_arguments(arguments)
+    data = load_data("digits", options.seed)
+    (x, y), _ = data
+
+    print("The range test:")
+    sweep = callbacks.find_learning_rate(
+        compiled_model(options, x.shape[1]),
+        x,
+        y,
+        min=1e-5,
+        steps=150,
+        batch_size=options.batch_size,
+    )
+    for name, rate in sweep.suggestions.items():
+        print(f"  {name + ':':<10}{rate:.3g}")
+    found = sweep.suggestions[options.suggestion]
+
+    short = max(1, options.epochs // 3)
+    plans: list[tuple[str, float, int, list[Any]]] = [
+        ("constant 0.01", 0.01, options.epochs, []),
+        (f"constant {found:.3g}", found, options.epochs, []),
+        (f"one cycle to {found:.3g}", 0.01, short, [callbacks.OneCycle(found), Values()]),
+    ]
+    runs = [
+        train(name, compiled_model(options, x.shape[1], rate), data, options, epochs, *used)
+        for name, rate, epochs, used in plans
+    ]
+    print_table(runs)
+    path = options.output / "digits_one_cycle.png"
+    draw(sweep, runs, path)
+    print(f"\nSweep, cycle and losses: {path}")
+    return runs
+
+
+if __name__ == "__main__":
+    main()
