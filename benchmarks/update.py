@@ -19,12 +19,23 @@ MODELS = {
     "800 small variables": [(64,)] * 800,
     "a small network's 6": [(64, 64), (64,), (64, 32), (32,), (32, 10), (10,)],
 }
+
+
+def tracking():
+    """Returns a NAGD that keeps the norm of its gradient."""
+    optimizer = NAGD()
+    optimizer.tracks_gradient_norm = True
+    return optimizer
+
+
 OPTIMIZERS = {
     "Keras SGD": lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
     "NAGD": NAGD,
     "NAGD, schedule": lambda: NAGD(
         momentum=keras.optimizers.schedules.PolynomialDecay(0.5, 100, 0.9)
     ),
+    "NAGD, multipliers": lambda: NAGD(learning_rate_multipliers={".": 0.5}),
+    "NAGD, norm": tracking,
 }
 
 
@@ -58,7 +69,7 @@ def main():
         print(model)
         for name, value in milliseconds.items():
             ratio = value / milliseconds["Keras SGD"]
-            print(f"  {name:<16}{value:8.2f} ms{ratio:8.2f}")
+            print(f"  {name:<18}{value:8.2f} ms{ratio:8.2f}")
 
 
 if __name__ == "__main__":

@@ -120,12 +120,12 @@ def draw(sweep: callbacks.LearningRateSweep, runs: list[Run], path: Path) -> Non
 
     cycle = runs[-1].cycle
     assert cycle is not None
-    middle.plot(cycle.learning_rates, "C0", label="learning rate")
-    middle.set(xlabel="batch", ylabel="learning rate", title="one cycle")
+    middle.plot(cycle.learning_rates, "C0")
+    middle.set(xlabel="batch", title="one cycle")
+    middle.set_ylabel("learning rate", color="C0")
     momentum = middle.twinx()
-    momentum.plot(cycle.momenta, "C1", label="momentum")
-    momentum.set_ylabel("momentum")
-    momentum.legend(handles=[*middle.lines, *momentum.lines], loc="center right")
+    momentum.plot(cycle.momenta, "C1")
+    momentum.set_ylabel("momentum", color="C1")
 
     for run, colour in zip(runs, ["C7", "C2", "C0"], strict=True):
         epochs = range(1, len(run.history["loss"]) + 1)

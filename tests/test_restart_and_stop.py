@@ -1,0 +1,189 @@
+"""Restarting and stopping by what the logs and the gradients say."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from nagd_keras import NAGD
+from nagd_keras.callbacks import (
+    AdaptiveRestart,
+    HyperparameterMonitor,
+    StopAtTolerance,
+)
+from tests.drivers import assert_identical, snapshot
+from tests.training import BATCH, STEPS, data, fit, network
+
+
+@pytest.mark.parametrize(("mode", "restarts"), [("min", 0), ("max", 4)])
+def test_restart_follows_the_mode(mode, restarts):
+    """A loss that falls in every epoch is a good objective to minimize, and a bad one to raise."""
+    model = network(NAGD(0.001))
+    history = fit(model, AdaptiveRestart(mode=mode), epochs=5)
+    assert np.all(np.diff(history.history["loss"]) < 0)
+    assert int(model.optimizer.restarts) == restarts
+    assert int(model.optimizer.age) == (0 if restarts else 5 * STEPS)
+
+
+def test_restart_leaves_small_rises_alone(capsys):
+    losses = fit(network(NAGD(0.2, 0.97)), epochs=3).history["loss"]
+    rise = losses[2] - losses[1]
+    assert rise > 0
+    for min_delta, restarts in [(0.99 * rise, 1), (1.01 * rise, 0)]:
+        model = network(NAGD(0.2, 0.97))
+        fit(model, AdaptiveRestart(min_delta=min_delta, verbose=1))
+        assert int(model.optimizer.restarts) == restarts
+    assert "momentum reset" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_restart_on_batches_compares_their_own_means(n):
+    """Against the losses of single batches, in a run that is not disturbed by restarts."""
+
+    class Losses(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rows = slice(batch * BATCH, (batch + 1) * BATCH)
+            x, y = data()
+            error = self.model(x[rows]) - y[rows]
+            losses.append(float(np.mean(np.square(error))))
+
+    losses = []
+    model = network(NAGD(0.2, 0.97))
+    model.optimizer.reset_momentum = lambda: resets.append(len(losses))
+    resets = []
+    fit(model, AdaptiveRestart(every_n_batches=n), Losses(), epochs=3)
+    wanted, before = [], np.inf
+    for epoch in range(3):
+        for end in range(n, STEPS + 1, n):
+            mean = np.mean(losses[epoch * STEPS + end - n : epoch * STEPS + end])
+            if mean > before:
+                wanted.append(epoch * STEPS + end)
+            before = mean
+    assert resets == wanted
+    assert wanted
+
+
+def test_restart_speeds_up_a_strongly_convex_problem():
+    """Linear regression with full batches: too high a momentum ripples, a restart ends that."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(64, 8)) * np.geomspace(0.1, 1, 8)).astype("float32")
+    y = (x @ rng.normal(size=(8, 1))).astype("float32")
+    losses = []
+    for callbacks in ([], [AdaptiveRestart()]):
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1, use_bias=False)])
+        model.layers[0].set_weights([np.zeros((8, 1))])
+        model.compile(NAGD(0.2, 0.99), "mse")
+        history = model.fit(x, y, 64, 80, verbose=0, callbacks=callbacks, shuffle=False)
+        losses.append(history.history["loss"][-1])
+    assert losses[1] < losses[0] / 10
+
+
+def test_stop_at_a_small_gradient():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(32, 3)).astype("float32")
+    y = x.sum(axis=1, keepdims=True)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(NAGD(0.1), "mse")
+    settings = {"batch_size": 32, "epochs": 500, "verbose": 0}
+    stop, monitor = StopAtTolerance(gradient_norm=1e-3), HyperparameterMonitor(norms=True)
+    norms = model.fit(x, y, callbacks=[stop, monitor], **settings).history["gradient_norm"]
+    assert len(norms) < 500
+    assert norms[-1] <= 1e-3
+    assert all(norm > 1e-3 for norm in norms[:-1])
+
+
+def test_the_gradient_norm_is_that_before_clipping():
+    """By the gradient itself, in a model of one weight: d/dw (w x - y)^2 = 2 x (w x - y)."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.layers[0].set_weights([np.array([[3.0]])])
+    model.compile(NAGD(0.1, clipnorm=0.5), "mse")
+    x, y = np.array([[2.0]]), np.array([[1.0]])
+    model.fit(x, y, verbose=0)  # Compiles a step that keeps no norm.
+    assert np.isnan(float(model.optimizer.gradient_norm))
+    weight = model.get_weights()[0].item()
+    history = model.fit(x, y, verbose=0, callbacks=[HyperparameterMonitor(norms=True)])
+    assert history.history["gradient_norm"] == [pytest.approx(4 * (2 * weight - 1), rel=1e-6)]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_norms_in_other_dtypes(dtype):
+    """Also of variables whose dtype is not Keras' floatx."""
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3, dtype=dtype), keras.layers.Dense(1)]
+    )
+    model.compile(NAGD(0.01), "mse")
+    history = fit(model, HyperparameterMonitor(norms=True)).history
+    for name in ("gradient_norm", "displacement_norm"):
+        assert np.all(np.isfinite(history[name]))
+        assert np.all(np.array(history[name]) > 0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [AdaptiveRestart("loss"), AdaptiveRestart("val_loss")],
+        lambda: [StopAtTolerance(1e-3), StopAtTolerance(relative_loss_change=1e-3)],
+    ],
+)
+def test_two_of_a_kind_would_share_their_numbers(make):
+    model = network(NAGD())
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=r"one .* only\. Received: more than one"):
+        fit(model, *make())
+    assert_identical(snapshot(model), before)
+    fit(model, make()[0])  # One after the other is fine.
+    fit(model, make()[0])
+
+
+def test_stop_counts_calm_epochs_in_a_row(capsys):
+    """Losses by hand: two calm epochs in a row end it, one does not."""
+    stop = StopAtTolerance(relative_loss_change=0.1, patience=2, verbose=1)
+    model = network(keras.optimizers.SGD())  # whose callback keeps the numbers itself
+    stop.set_model(model)
+    model.stop_training = False
+    stop.on_train_begin()
+    stopped = []
+    for epoch, loss in enumerate([1.0, 0.95, 0.5, 0.49, float("nan"), 0.48, -0.48, -0.47, -0.46]):
+        stop.on_epoch_begin(epoch)
+        stop.on_epoch_end(epoch, {"loss": loss})
+        stopped.append(model.stop_training)
+    assert stopped == [False] * 8 + [True]
+    assert "Epoch 9: StopAtTolerance stops, as the loss went from -0.47" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: AdaptiveRestart(monitor="val_loss"),
+        lambda: AdaptiveRestart(monitor="val_loss", every_n_batches=2),
+    ],
+)
+def test_an_unknown_monitor_warns_once(make):
+    model = network(NAGD())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(model, make())
+    said = [str(each.message) for each in caught if "conditioned on" in str(each.message)]
+    assert len(said) == 1
+    assert "metric `val_loss` which is not available. Available metrics are: " in said[0]
+    assert "loss" in said[0].split("are: ")[1]
+    assert int(model.optimizer.restarts) == 0
+
+
+@pytest.mark.parametrize(
+    "make", [AdaptiveRestart, lambda: StopAtTolerance(relative_loss_change=0.0)]
+)
+def test_a_backup_before_the_work_of_the_epoch_is_noticed(make, tmp_path):
+    """The callback that saves stands in front, so what follows it is not in the backup."""
+
+    class Interruption(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise InterruptedError
+
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    with pytest.raises(InterruptedError):
+        fit(network(NAGD()), backup, make(), Interruption())
+    with pytest.raises(UserWarning, match="BackupAndRestore, behind"):  # Warnings are errors here.
+        fit(network(NAGD()), backup, make())
