@@ -1,7 +1,4 @@
-"""Draws every schedule of the package into one figure.
-
-    python examples/schedules.py --help
-"""
+"""Draws every schedule of the package into one figure: python examples/schedules.py --help."""
 
 import argparse
 
