@@ -193,3 +193,64 @@ def test_monitor_of_other_optimizers():
     assert history.history["learning_rate"] == [0.125] * 3
     assert history.history["momentum"] == [0.5] * 3
     assert "restarts" not in history.history
+
+
+def test_a_scaled_schedule_keeps_float64(float64):
+    optimizer = NAGD(schedules.LinearWarmup(0.3, 4, start=0.3))
+    optimizer.learning_rate = 0.1
+    assert abs(float(optimizer.learning_rate) / 0.1 - 1) < 8 * UNIT["float64"]
+
+
+def test_momentum_scheduler_checks_a_second_fit_again():
+    model = network(NAGD())
+    scheduler = MomentumScheduler(lambda epoch: 0.5 + epoch / 8)
+    fit(model, scheduler, epochs=2)
+    before = snapshot(model)
+    with pytest.raises(ValueError, match="in epoch 4"):
+        fit(model, scheduler, epochs=6)
+    assert_identical(snapshot(model), before)
+
+
+def test_momentum_scheduler_takes_a_builtin_that_does_not_tell_its_arguments():
+    assert fit(network(NAGD()), MomentumScheduler(min)).history["momentum"] == [0.0, 0.0, 0.0]
+
+
+def test_a_cycle_that_just_ended_warns():
+    model, cycle = network(NAGD()), OneCycle(0.1, total_steps=2 * STEPS)
+    fit(model, cycle, epochs=2)
+    with pytest.raises(UserWarning, match="has made 12 steps"):
+        fit(model, cycle, epochs=1)
+
+
+def test_one_cycle_beyond_the_first_block_of_values():
+    """The values are computed 1024 at a time."""
+    model, steps = network(NAGD()), 2500
+    model.optimizer.build(model.trainable_variables)
+    cycle = OneCycle(0.1, total_steps=steps)
+    cycle.set_model(model)
+    cycle.set_params({"epochs": 1, "steps": steps})
+    cycle.on_train_begin()
+    wanted = schedules.OneCycle(0.1 / 25, 0.1, 0.1 / 25e4, steps)
+    for step in (0, 1023, 1024, 1500, 2047, 2048, 2499, 100):
+        model.optimizer.iterations.assign(step)
+        cycle.on_train_batch_begin(step)
+        assert float(model.optimizer.learning_rate) == pytest.approx(float(wanted(step)), rel=1e-6)
+
+
+def test_the_limits_of_the_cycle_are_allowed():
+    model, record = network(NAGD()), Record()
+    fit(model, OneCycle(0.125, momentum=(0.5, 0.5), initial_divisor=1), record, epochs=3)
+    assert [momentum for _, momentum in record.seen] == [0.5] * 3 * STEPS
+    assert record.seen[0][0] == pytest.approx(0.125)
+
+
+def test_monitor_every_n_batches_between_executions():
+    class Seen(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if "momentum" in logs:
+                seen.append(batch + 1)
+
+    seen = []
+    model = network(NAGD(), steps_per_execution=3)
+    fit(model, HyperparameterMonitor(every_n_batches=2), Seen(), epochs=1)
+    assert seen == [3, 6]

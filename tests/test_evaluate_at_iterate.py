@@ -162,3 +162,46 @@ def test_outside_fit_there_is_a_context_for_it(method):
     with pytest.raises(KeyError), at_iterate(model):
         raise KeyError
     assert_identical(snapshot(model), before)
+
+
+def test_an_interruption_on_the_way_to_the_iterate(monkeypatch):
+    model = network(NAGD(0.05))
+    fit(model, epochs=1)
+    before, assign, once = snapshot(model), keras.Variable.assign, [True]
+
+    def interrupted(self, value):
+        if self is model.trainable_variables[1] and once:
+            once.clear()
+            raise KeyboardInterrupt
+        return assign(self, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Variable, "assign", interrupted)
+        with pytest.raises(KeyboardInterrupt), at_iterate(model):
+            pass
+    assert not model.optimizer.at_iterate
+    assert_identical(snapshot(model), before)
+
+
+def test_the_iterate_is_looked_at_after_a_fit_that_failed():
+    validated = []
+    for callbacks in ([EvaluateAtIterate()], []):
+        model = network(NAGD(0.05))
+        with pytest.raises(OSError, match="disk"):
+            fit(model, *callbacks, Failing("on_epoch_end", OSError("disk")))
+        history = fit(model, EvaluateAtIterate(), validation_data=data())
+        validated.append(history.history["val_loss"])
+        assert "evaluate" not in vars(model)
+    assert validated[0] == validated[1]
+
+
+def test_a_fit_of_another_model_with_the_same_callback():
+    class Evaluate(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            found.append(failed.evaluate(*data(), BATCH, verbose=0)[0])
+
+    found, callback, failed = [], EvaluateAtIterate(), network(NAGD(0.05))
+    with pytest.raises(OSError, match="disk"):
+        fit(failed, callback, Failing("on_epoch_end", OSError("disk")))
+    fit(network(NAGD(0.05)), callback, Evaluate(), epochs=1)
+    assert found == [failed.evaluate(*data(), BATCH, verbose=0)[0]]

@@ -344,3 +344,47 @@ def test_a_training_step_without_a_loss():
     model.compile(NAGD(0.05), "mse")
     with pytest.raises(ValueError, match="returns quality"):
         sweep(model)
+
+
+def test_the_epoch_that_a_backup_left_is_not_that_of_the_sweep():
+    model = network(NAGD(0.05))
+    model._initial_epoch = 3  # as BackupAndRestore does
+    assert len(sweep(model, steps=5, max=1e-3).losses) == 5
+    assert model._initial_epoch == 3
+
+
+def test_a_new_model_gets_neither_attributes_nor_metrics():
+    model = network(NAGD(0.05))
+    before = set(vars(model))
+    sweep(model, steps=5)
+    assert not {"history", "stop_training"} & (set(vars(model)) - before)
+    assert all(np.all(value == 0) for value in snapshot(model.metrics_variables))
+
+
+def test_a_loss_below_zero_is_no_explosion():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(NAGD(0.05), loss=lambda y, p: keras.ops.square(p - y) - 100.0)
+    assert len(sweep(model, min=1e-6, max=1e-4, steps=12).losses) == 12
+
+
+def test_an_infinite_loss_ends_it():
+    class Infinite(Breaking):
+        def call(self, x):
+            self.count.assign(self.count + 1)
+            return x + keras.ops.where(self.count < 7, 0.0, np.inf)
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1), Infinite()])
+    model.compile(NAGD(0.05), "mse")
+    assert len(sweep(model, steps=20, max=1e-3).losses) == 6
+
+
+def test_the_slope_is_that_over_the_logarithm():
+    rates = np.array([1e-6, 1e-5, 1e-4, 1e-3, 2e-3, 4e-3])
+    losses = np.array([9.0, 8.9, 8.0, 6.0, 4.5, 3.0])
+    assert LearningRateSweep(rates, losses, losses).steepest == 2e-3
+
+
+def test_equal_losses_are_no_fall():
+    losses = np.array([5.0, 5.0, 5.0, 5.0, 5.0, 9.0, 8.0, 7.0, 6.0])
+    found = LearningRateSweep(10.0 ** np.arange(-8, 1), losses, losses)
+    assert found.valley == found.learning_rates[6]

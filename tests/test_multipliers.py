@@ -98,3 +98,11 @@ def test_a_pattern_that_matches_nothing():
 def test_bad_multipliers(multipliers, error, says):
     with pytest.raises(error, match=says):
         NAGD(learning_rate_multipliers=multipliers)
+
+
+def test_a_pattern_that_matches_nothing_leaves_the_optimizer_unbuilt():
+    optimizer = NAGD(learning_rate_multipliers={"embedding": 0.1})
+    for _ in range(2):  # Not only the first time.
+        with pytest.raises(ValueError, match=r"'embedding'.*no variable"):
+            optimizer.build([keras.Variable([1.0], name="x")])
+    assert not optimizer.built

@@ -1,14 +1,18 @@
 """The way from the look-ahead point to the iterate and back."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
 
 from nagd_keras import NAGD
 from nagd_keras.callbacks import at_iterate
+from nagd_keras.tensors import global_norm
 from tests.drivers import DRIVERS, Run, assert_identical, snapshot, to_float64
 from tests.tolerances import UNIT, assert_close
-from tests.training import data, nagd, network
+from tests.training import data, fit, nagd, network
 
 DTYPES = pytest.mark.parametrize("dtype", UNIT)
 
@@ -156,3 +160,73 @@ def test_a_state_that_does_not_fit_is_refused_with_keras_warning(tmp_path):
         model.optimizer.load_own_variables(store)
     assert_identical(snapshot(model, model.optimizer), before)
     assert not model.optimizer.at_iterate
+
+
+def test_an_interrupted_way_back_after_values_were_set(rng, monkeypatch):
+    run = trained("float32", rng)
+    run.optimizer.swap_to_iterate()
+    for variable in run.variables:
+        variable.assign(np.ones(variable.shape))
+    wanted = [1 + to_float64(s) for s in run.optimizer.displacements]
+    assign = keras.Variable.assign
+
+    def interrupted(self, value):
+        if self is run.variables[1]:
+            raise KeyboardInterrupt
+        return assign(self, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Variable, "assign", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.optimizer.swap_to_lookahead()
+    run.optimizer.swap_to_lookahead()
+    for found, value in zip(run.look_ahead, wanted, strict=True):
+        assert_close(found, value, 2 * UNIT["float32"])
+
+
+def test_a_state_at_the_iterate_without_the_bits(tmp_path):
+    """As from a copy of the optimizer's variables alone: the sum is then the look-ahead point."""
+    model, copy = network(NAGD(0.05)), network(NAGD(0.05))
+    fit(model)
+    copy.optimizer.build(copy.trainable_variables)
+    with at_iterate(model):
+        pairs = zip(
+            [*copy.variables, *copy.optimizer.variables],
+            [*model.variables, *model.optimizer.variables],
+            strict=True,
+        )
+        for there, here in pairs:
+            there.assign(here)
+    copy.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.at_iterate
+    loaded.optimizer.swap_to_lookahead()
+    for a, b in zip(loaded.weights, model.weights, strict=True):
+        assert_close(to_float64(a), to_float64(b), 2 * UNIT["float32"])
+
+
+def test_variables_without_a_displacement_stay(rng):
+    """Those that Keras overwrites with their gradient; the norm leaves them out too."""
+    a, scale = keras.Variable([1.0, 1.0], name="a"), keras.Variable([5.0], name="scale")
+    scale.overwrite_with_gradient = True
+    optimizer = NAGD(0.5, 0.5)
+    optimizer.build([a, scale])
+    optimizer.displacements[0].assign([3.0, 4.0])
+    assert float(global_norm(optimizer.displacements)) == 5.0
+    optimizer.swap_to_iterate()
+    np.testing.assert_array_equal(to_float64(a), [-2.0, -3.0])
+    np.testing.assert_array_equal(to_float64(scale), [5.0])
+    optimizer.swap_to_lookahead()
+    np.testing.assert_array_equal(to_float64(a), [1.0, 1.0])
+    optimizer.reset_momentum()
+
+
+def test_nothing_is_remembered_at_the_look_ahead_point(rng):
+    """So that the copy of the variables does not outlive the look."""
+    run = trained("float32", rng)
+    for back in (run.optimizer.swap_to_lookahead, run.optimizer.reset_momentum):
+        run.optimizer.swap_to_iterate()
+        copies = [weakref.ref(each) for each in run.optimizer._points._remembered]
+        back()
+        gc.collect()
+        assert not any(copy() is not None for copy in copies)

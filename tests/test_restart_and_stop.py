@@ -12,6 +12,7 @@ from nagd_keras.callbacks import (
     HyperparameterMonitor,
     StopAtTolerance,
 )
+from nagd_keras.callbacks.monitored import is_rising
 from tests.drivers import assert_identical, snapshot
 from tests.training import BATCH, STEPS, data, fit, network
 
@@ -187,3 +188,107 @@ def test_a_backup_before_the_work_of_the_epoch_is_noticed(make, tmp_path):
         fit(network(NAGD()), backup, make(), Interruption())
     with pytest.raises(UserWarning, match="BackupAndRestore, behind"):  # Warnings are errors here.
         fit(network(NAGD()), backup, make())
+
+
+def by_hand(callback, losses, optimizer=None):
+    """Shows a callback the losses of epochs; returns the model, and the epoch in which it stops."""
+    model = network(optimizer or NAGD())
+    model.optimizer.build(model.trainable_variables)
+    return model, go_on(callback, losses, model)
+
+
+def go_on(callback, losses, model):
+    callback.set_model(model)
+    model.stop_training = False
+    callback.on_train_begin()
+    for epoch, loss in enumerate(losses):
+        callback.on_epoch_begin(epoch)
+        callback.on_epoch_end(epoch, {"loss": loss})
+        if model.stop_training:
+            return epoch
+    return None
+
+
+@pytest.mark.parametrize(
+    ("losses", "min_delta", "restarts"),
+    [
+        ([0.5, 0.5, 0.5], 0.0, 0),  # The same is not worse,
+        ([0.7, 0.7, 0.7], 0.0, 0),  # also where the state keeps a rounded 0.7,
+        ([0.5, 0.75, 1.0], 0.25, 0),  # nor is what is worse by no more than min_delta.
+        ([0.5, float("nan"), 0.6], 0.0, 1),  # NaN is skipped,
+        ([0.5, float("inf"), 0.6, 0.7], 0.0, 2),  # infinity is not.
+    ],
+)
+def test_restart_by_hand(losses, min_delta, restarts):
+    model, _ = by_hand(AdaptiveRestart(min_delta=min_delta), losses)
+    assert int(model.optimizer.restarts) == restarts
+
+
+def test_restart_begins_epoch_0_without_an_objective():
+    model, _ = by_hand(AdaptiveRestart(), [0.5, 0.4])
+    go_on(AdaptiveRestart(), [0.5, 0.4], model)
+    assert int(model.optimizer.restarts) == 0
+
+
+def test_restart_every_n_batches_between_executions():
+    model = network(NAGD())
+    model.optimizer.build(model.trainable_variables)
+    restart = AdaptiveRestart(every_n_batches=2)
+    restart.set_model(model)
+    restart.on_train_begin()
+    restart.on_epoch_begin(0)
+    restart.on_train_batch_end(2, {"loss": 1.0})
+    restart.on_train_batch_end(5, {"loss": 2.0})
+    assert int(model.optimizer.restarts) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "then"),
+    [
+        ({"every_n_batches": 2}, {"epochs": 3}),
+        ({"every_n_batches": 2}, {"initial_epoch": 1, "epochs": 4}),
+        ({}, {"initial_epoch": 5, "epochs": 6}),
+    ],
+    ids=str,
+)
+def test_no_state_is_missed_where_none_was_lost(settings, then):
+    """Warnings are errors here."""
+    model = network(NAGD())
+    fit(model, AdaptiveRestart(), epochs=1)
+    fit(model, AdaptiveRestart(**settings), **then)
+
+
+def test_names_that_tell_their_direction():
+    for name in ("loss", "val_accuracy_loss", "recall_error"):
+        assert not is_rising(name, "auto")
+    for name in ("acc", "val_accuracy", "auc", "precision", "recall", "f1_score", "mean_iou"):
+        assert is_rising(name, "auto")
+
+
+def test_a_gradient_of_zero_is_small_enough():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, None, True, "zeros")])
+    model.compile(NAGD(0.1), "mse")
+    stop = StopAtTolerance(gradient_norm=0)
+    history = model.fit(np.ones((8, 4)), np.zeros((8, 1)), epochs=3, verbose=0, callbacks=[stop])
+    assert len(history.epoch) == 1
+
+
+@pytest.mark.parametrize(
+    ("losses", "stopped"),
+    [
+        ([1.0, 1.15], None),  # relative to the larger of the two losses
+        ([1.0, 1.105], 1),
+        ([1.0, 0.905], 1),
+        ([1.0, 0.89], None),
+        ([1.0, float("inf"), float("inf"), 1.0], None),
+    ],
+)
+def test_the_relative_change_of_the_loss(losses, stopped):
+    stop = StopAtTolerance(relative_loss_change=0.1)
+    assert by_hand(stop, losses, keras.optimizers.SGD())[1] == stopped
+
+
+def test_stop_begins_to_count_anew_in_epoch_0():
+    model, stop = network(NAGD()), StopAtTolerance(gradient_norm=1e9, patience=2)
+    fit(model, stop, epochs=1)  # one calm epoch
+    assert len(fit(model, stop, epochs=3).epoch) == 2

@@ -87,7 +87,10 @@ class AdaptiveRestart(keras.callbacks.Callback):
         memory = Memory(optimizer)
         if epoch == 0:
             memory.clear(Number.RESTART_OBJECTIVE, Number.RESTART_EPOCH)
-        memory.warn_if_behind(Number.RESTART_EPOCH, epoch, type(self).__name__)
+        if self.every_n_batches is None:
+            memory.warn_if_behind(Number.RESTART_EPOCH, epoch, type(self).__name__)
+        else:  # The end of an epoch brings no work that a backup could miss.
+            memory.clear(Number.RESTART_EPOCH)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Compares the last n batches with those before."""

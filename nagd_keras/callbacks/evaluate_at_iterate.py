@@ -149,7 +149,7 @@ class _Looking:
         self._callback, self._model, self._name = callback, callback.model, name
         self._method: Callable[..., Any] = getattr(self._model, name)
         self._replaced = vars(self._model).get(name)
-        functools.update_wrapper(self, self._method)
+        functools.update_wrapper(self, self._method, updated=())  # the name and documentation
 
     @classmethod
     def install(cls, callback: Any, name: str) -> None:

@@ -41,7 +41,7 @@ class LearningRateSweep:
 
     @property
     def valley(self) -> float:
-        """The learning rate two thirds down the longest fall of the smoothed loss.
+        """The learning rate half way down the longest fall of the smoothed loss.
 
         The longest fall is the longest subsequence of falling losses, so that noise does not end
         it. The rule is fastai's. It is the most careful of the three: a sweep that begins far

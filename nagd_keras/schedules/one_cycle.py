@@ -9,7 +9,7 @@ from keras import ops
 
 from nagd_keras.arguments import count, value
 from nagd_keras.schedules.schedule import Schedule
-from nagd_keras.schedules.steps import since
+from nagd_keras.schedules.steps import at_least, at_most, since
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
@@ -101,6 +101,7 @@ class OneCycle(Schedule):
             if self.anneal == "cosine":
                 done, left = (ops.square(ops.sin(math.pi / 2 * x)) for x in (done, left))
             part = a * left + b * done
+            part = at_least(at_most(part, max(a, b)), min(a, b))  # not a rounding beyond
             value = part if value is None else ops.where(since(step, start) > 0, part, value)
         return value
 

@@ -40,6 +40,12 @@ def at_most(x: Any, largest: float) -> Any:
     return ops.where(x < bound, x, bound)
 
 
+def at_least(x: Any, smallest: float) -> Any:
+    """Returns the larger of a real tensor and a number, as `at_most` does the smaller."""
+    bound = ops.full_like(x, smallest)
+    return ops.where(x > bound, x, bound)
+
+
 def since(step: Any, mark: float) -> Any:
     """Returns step - mark as a real number; the whole part of the mark is subtracted first."""
     return real(whole_part(step, mark)) - (mark - math.floor(mark))
