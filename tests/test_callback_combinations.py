@@ -44,6 +44,23 @@ def assert_same_weights(way, model, reference):
         assert_close(to_float64(found), to_float64(wanted), tolerance, found.path)
 
 
+def assert_same_weights_together(way, model, reference):
+    """With a schedule, whose roundings differ within a step and alone.
+
+    They reach a small bias through the errors of large weights, so all are one vector here.
+    """
+    found, wanted = (
+        np.concatenate([to_float64(weight).ravel() for weight in each.weights])
+        for each in (model, reference)
+    )
+    assert_close(found, wanted, TRAJECTORY[way.dtype])
+
+
+def finished_batches(optimizer):
+    """As schedules count: what was accumulated, but not what loss scaling skipped."""
+    return int(optimizer._iterations)
+
+
 def first_of_execution(way, batch):
     """The batch before which a callback can last act."""
     steps = way.compile.get("steps_per_execution", 1)
@@ -120,6 +137,47 @@ def test_adaptive_restart(way):
     )
     assert_same_weights(way, model, reference)
     assert int(nagd(model).age) == int(nagd(reference).age)
+
+
+@EACH_WAY
+def test_schedules_are_the_numbers_that_they_give(way):
+    """Each set by hand before every batch, at the step where the README says it is read."""
+    rate = schedules.LinearWarmup(schedules.OneCycle(0.02, 0.05, 0.01, 9), 5, start=0.01)
+    momentum = schedules.NesterovMomentum()
+    decay = schedules.Piecewise([4], [0.0, schedules.OneCycle(0.1, 0.2, 0.0, 12)])
+    same = {"learning_rate_multipliers": {"hidden": 2.0, "bias": 0.5}}
+    model = way.start(learning_rate=rate, momentum=momentum, weight_decay=decay, **same)
+    way.train(model)
+
+    def set_all(optimizer, fit, epoch, batch):
+        optimizer.learning_rate = rate(finished_batches(optimizer))
+        optimizer.momentum = momentum(optimizer.age + 1)
+        optimizer.weight_decay = decay(finished_batches(optimizer))
+
+    reference = by_hand(way, {"weight_decay": 0.0, **same}, set_all)
+    assert finished_batches(nagd(reference)) >= 16  # All parts of the schedules had their turn.
+    assert_same_weights_together(way, model, reference)
+
+
+@EACH_WAY
+def test_plateau_with_a_schedule(way):
+    decay = keras.optimizers.schedules.PolynomialDecay(0.05, 30, 0.01)
+    model = way.start(learning_rate=decay)
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1e9)
+    way.train(model, [plateau])
+    factor = 1.0
+
+    def set_rate(optimizer, fit, epoch, batch):
+        optimizer.learning_rate = factor * decay(finished_batches(optimizer))
+
+    def halve(optimizer, fit, epoch):
+        nonlocal factor
+        if epoch != way.epochs()[fit][0]:  # The first of a fit is the best, whatever its loss.
+            factor /= 2
+
+    reference = by_hand(way, {}, set_rate, halve)
+    assert factor <= 1 / 4
+    assert_same_weights_together(way, model, reference)
 
 
 OBSERVED = ("gradient_norm", "callback_state")  # the optimizer's variables for observers
