@@ -31,6 +31,7 @@ from tests.schedule_cases import (
     WIDE,
     array,
     at,
+    label,
     needs_64_bits,
 )
 from tests.tolerances import TRAJECTORY, UNIT, assert_close
@@ -55,7 +56,7 @@ MAKERS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+@pytest.mark.parametrize("schedule", EVERY, ids=label)
 @pytest.mark.parametrize("make", MAKERS)
 def test_any_kind_of_step(schedule, make):
     if not WIDE and "int64 " in make:
@@ -78,7 +79,7 @@ def test_large_steps_of_64_bits_are_exact(case, make):
         assert float(case.schedule(MAKERS[make](step))) == float(case.schedule(step))
 
 
-@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+@pytest.mark.parametrize("schedule", EVERY, ids=label)
 def test_many_steps_keep_their_shape(schedule):
     steps = np.arange(120, dtype="int32").reshape(3, 5, 8)
     found = array(schedule(steps))
@@ -90,7 +91,7 @@ def test_many_steps_keep_their_shape(schedule):
 
 
 @pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
-@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+@pytest.mark.parametrize("schedule", EVERY, ids=label)
 def test_values_are_never_of_sixteen_bits(schedule, floatx):
     steps = np.array([0, 1, 50, 99, 5000, LAST], "int32")
     wanted = array(schedule(steps))
@@ -102,7 +103,7 @@ def test_values_are_never_of_sixteen_bits(schedule, floatx):
         np.testing.assert_allclose(found, wanted, rtol=4 * UNIT["float32"])
 
 
-@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+@pytest.mark.parametrize("schedule", EVERY, ids=label)
 def test_same_step_same_value_in_any_order(schedule, rng):
     steps = [0, 1, 7, 30, 99, 100, 101, 10**6, LARGE]
     found = {step: float(schedule(step)) for step in steps}
@@ -112,7 +113,7 @@ def test_same_step_same_value_in_any_order(schedule, rng):
 
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 @pytest.mark.parametrize("how", COMPILED)
-@pytest.mark.parametrize("schedule", EVERY, ids=repr)
+@pytest.mark.parametrize("schedule", EVERY, ids=label)
 def test_one_trace_serves_all_steps(schedule, how):
     traces = []
 
@@ -140,7 +141,7 @@ def assert_same(found, wanted):
     np.testing.assert_array_equal(at(found, steps), at(wanted, steps))
 
 
-@pytest.mark.parametrize("schedule", [case.schedule for case in CASES] + NESTEROV, ids=repr)
+@pytest.mark.parametrize("schedule", [case.schedule for case in CASES] + NESTEROV, ids=label)
 def test_serialized_and_back(schedule):
     config = keras.saving.serialize_keras_object(schedule)
     assert_same(keras.saving.deserialize_keras_object(json.loads(json.dumps(config))), schedule)
