@@ -4,9 +4,10 @@ import numbers
 from typing import Any
 
 import keras
+import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
-from nagd_keras.hyperparameters import Hyperparameter
+from nagd_keras.hyperparameters import Hyperparameter, value_dtype
 
 
 def value(name: str, given: Any, supremum: float = float("inf")) -> float:
@@ -17,8 +18,10 @@ def value(name: str, given: Any, supremum: float = float("inf")) -> float:
 def positive(name: str, given: Any) -> float:
     """Returns a number in (0, infinity); raises what `Hyperparameter.number` raises."""
     number = value(name, given)
-    if not number:
-        raise ValueError(f"`{name}` must be larger than 0. Received: {name}={given!r}.")
+    if not np.asarray(number, value_dtype()):  # which 1e-50 is not, as a float32
+        raise ValueError(
+            f"`{name}` must be larger than 0 in {value_dtype()}. Received: {name}={given!r}."
+        )
     return number
 
 
@@ -45,6 +48,20 @@ def count(name: str, given: Any, least: int = 1) -> int:
     if not least <= number < 2**31:
         raise ValueError(f"{said}.")
     return number
+
+
+def verbosity(given: Any) -> int:
+    """Returns 0 or 1, for a callback that prints or does not.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not isinstance(given, numbers.Integral) or given not in (0, 1):
+        raise ValueError(
+            "`verbose` must be 0, to print nothing, or 1. "
+            f"Received: verbose={given!r} (of type {type(given).__name__})."
+        )
+    return int(given)
 
 
 def serialized(given: Any) -> Any:

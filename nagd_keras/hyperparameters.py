@@ -29,10 +29,12 @@ class Hyperparameter:
     Attributes:
         name: the argument and the property that it is known by.
         supremum: the values allowed are those in [0, supremum).
+        first_step: the step at which a schedule is read first.
     """
 
     name: str
     supremum: float = math.inf
+    first_step: int = 0
 
     def checked(self, value: Any) -> Any:
         """Returns a number as a float, and a schedule or callable as it is.
@@ -43,11 +45,11 @@ class Hyperparameter:
                 not a scalar in the allowed range.
         """
         if isinstance(value, LearningRateSchedule):
-            # A schedule is a pure function of the step, so it can be tried: at step 1, which is
-            # the first that a momentum is read at and the second for a learning rate, and where
-            # a schedule of ours says that its extremes are.
+            # A schedule is a pure function of the step, so it can be tried: where it begins, and
+            # where a schedule of ours says that its extremes are.
             integer = keras.backend.standardize_dtype("int")
-            for step in dict.fromkeys((1, *getattr(value, "landmarks", tuple)())):
+            landmarks: tuple[int, ...] = getattr(value, "landmarks", tuple)()
+            for step in dict.fromkeys((self.first_step, 1, *landmarks)):
                 tried = value(keras.ops.convert_to_tensor(step, integer))
                 received = f"{tried!r} from {value!r} at step {step}"
                 self.check_scalar(tried, received)
@@ -175,7 +177,7 @@ class Hyperparameter:
 
 
 LEARNING_RATE = Hyperparameter("learning_rate")
-MOMENTUM = Hyperparameter("momentum", supremum=1.0)
+MOMENTUM = Hyperparameter("momentum", supremum=1.0, first_step=1)
 WEIGHT_DECAY = Hyperparameter("weight_decay")
 
 

@@ -6,7 +6,7 @@ import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, value_dtype
-from nagd_keras.tensors import is_array, number, tensor
+from nagd_keras.tensors import is_array, is_symbolic, number, tensor
 from nagd_keras.update_rule import Scalars
 
 SETTABLE = ("learning_rate", "momentum", "weight_decay")
@@ -66,8 +66,13 @@ class LiveHyperparameters(keras.optimizers.Optimizer):
             LEARNING_RATE.assign(self._learning_rate, value)
 
     def _scale_learning_rate(self, value: Any) -> None:
+        now = LEARNING_RATE.read(self._learning_rate, self._iterations)
+        if is_symbolic(value) or is_symbolic(now):  # Within a compiled step neither is known.
+            ratio = keras.ops.cast(value, value_dtype()) / keras.ops.cast(now, value_dtype())
+            self._learning_rate_factor.assign(ratio)
+            return
+        now = number(now)
         value = LEARNING_RATE.number(value, f"learning_rate={value!r}", alternatives="")
-        now = number(LEARNING_RATE.read(self._learning_rate, self._iterations))
         if value == now == 0:
             return  # No ratio can be told, and none is needed.
         if now == 0:
@@ -77,7 +82,9 @@ class LiveHyperparameters(keras.optimizers.Optimizer):
                 f"value is 0 at step {step}. Received: learning_rate={value}, schedule: "
                 f"{self._learning_rate!r}. Set it at another step, or give the optimizer a number."
             )
-        self._learning_rate_factor.assign(value / now)
+        # Which refuses a ratio that has no place in a float32.
+        ratio = LEARNING_RATE.number(value / now, f"{value / now} times {now}", alternatives="")
+        self._learning_rate_factor.assign(ratio)
 
     @property
     def momentum(self) -> Any:

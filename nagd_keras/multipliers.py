@@ -49,8 +49,9 @@ def matched(multipliers: Mapping[str, float] | None, variables: Sequence[Any]) -
         if not any(re.search(pattern, path) for path in paths):
             raise ValueError(
                 f"`learning_rate_multipliers` has the pattern {pattern!r}, which is found in the "
-                f"path of no variable. The paths are: {', '.join(paths)}. Correct the pattern or "
-                "leave it out."
+                "path of no variable that is trained. The paths are: "
+                f"{', '.join(paths)}. Correct the pattern or leave it out; for layers that are "
+                "frozen now and trained later, compile again with the pattern then."
             )
     return [
         next((factor for pattern, factor in multipliers.items() if re.search(pattern, path)), 1.0)

@@ -177,14 +177,22 @@ class NAGD(LiveHyperparameters):
             return
         variables = list(variables)
         self._factors = matched(self._multipliers, variables)
-        super().build(variables)
-        self._displacements = [
-            # Keras overwrites such a variable with its "gradient"; it takes no update.
-            None
-            if getattr(variable, "overwrite_with_gradient", False)
-            else self.add_variable_from_reference(variable, name="displacement")
-            for variable in variables
-        ]
+        before = len(self._variables)
+        self.built: bool
+        try:
+            super().build(variables)
+            self._displacements = [
+                # Keras overwrites such a variable with its "gradient"; it takes no update.
+                None
+                if getattr(variable, "overwrite_with_gradient", False)
+                else self.add_variable_from_reference(variable, name="displacement")
+                for variable in variables
+            ]
+        except BaseException:
+            # So that the next step says what is wrong, or mends it.
+            self.built = False
+            del self._variables[before:]
+            raise
 
     @property
     def age(self) -> Any:

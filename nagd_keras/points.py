@@ -28,33 +28,33 @@ class Points:
     def __init__(self, flag: Any) -> None:
         """Takes the variable that is 1 while the model's variables hold the iterate."""
         self.flag = flag
-        self._remembered: tuple[Any, ...] | None = None
+        self._remembered: dict[int, Any] | None = None  # by the variables' places
 
     def to_iterate(self, variables: Sequence[Any], displacements: Sequence[Any]) -> None:
         """Makes the variables hold the iterate, if they do not."""
         if number(self.flag):
             return
-        pairs = _moving(variables, displacements)
-        iterates = [_moved(iterate, variable, s) for variable, s in pairs]
-        self._remembered = tuple(keras.ops.copy(tensor(variable)) for variable, _ in pairs)
+        moving = _moving(variables, displacements)
+        iterates = {i: _moved(iterate, variables[i], displacements[i]) for i in moving}
+        self._remembered = {i: keras.ops.copy(tensor(variables[i])) for i in moving}
         self.flag.assign(1)
-        for (variable, _), theta in zip(pairs, iterates, strict=True):
-            variable.assign(theta)
+        for i, theta in iterates.items():
+            variables[i].assign(theta)
 
     def to_look_ahead(self, variables: Sequence[Any], displacements: Sequence[Any]) -> None:
         """Makes the variables hold the look-ahead point, if they do not."""
         if not number(self.flag):
             return
-        pairs = _moving(variables, displacements)
-        values = [_moved(look_ahead, variable, s) for variable, s in pairs]
-        if self._remembered is not None:
-            values = [
-                keras.ops.where(_explains(w, variable, s), w, value)
-                for (variable, s), w, value in zip(pairs, self._remembered, values, strict=True)
-            ]
-        self._remembered = tuple(values)
-        for (variable, _), value in zip(pairs, values, strict=True):
-            variable.assign(value)
+        remembered = self._remembered
+        # Those that moved, though they may be frozen by now.
+        moved = _moving(variables, displacements) if remembered is None else list(remembered)
+        values = {i: _moved(look_ahead, variables[i], displacements[i]) for i in moved}
+        for i, w in (remembered or {}).items():
+            explained = _explains(w, variables[i], displacements[i])
+            values[i] = keras.ops.where(explained, w, values[i])
+        self._remembered = values
+        for i, value in values.items():
+            variables[i].assign(value)
         self.forget()
 
     def forget(self) -> None:
@@ -65,19 +65,20 @@ class Points:
     def save(self, store: Any) -> None:
         """Adds the remembered point to a saved state."""
         if number(self.flag):
-            for i, w in enumerate(self._remembered or ()):
+            for i, w in (self._remembered or {}).items():
                 store[f"{_KEY}{i}"] = keras.ops.convert_to_numpy(w)
 
     def load(self, store: Any, variables: Sequence[Any], displacements: Sequence[Any]) -> None:
         """Remembers what `save` added, once the flag has its saved value."""
         self._remembered = None
-        pairs = _moving(variables, displacements)
-        keys = [f"{_KEY}{i}" for i in range(len(pairs))]
-        if number(self.flag) and set(keys) <= set(store.keys()):
-            self._remembered = tuple(
-                keras.ops.convert_to_tensor(np.asarray(store[key]), dtype=variable.dtype)
-                for key, (variable, _) in zip(keys, pairs, strict=True)
-            )
+        present = set(store.keys())
+        keys = {i: f"{_KEY}{i}" for i, s in enumerate(displacements) if s is not None}
+        saved = {i: key for i, key in keys.items() if key in present}
+        if number(self.flag) and saved:
+            self._remembered = {
+                i: keras.ops.convert_to_tensor(np.asarray(store[key]), dtype=variables[i].dtype)
+                for i, key in saved.items()
+            }
 
 
 def without_points(keys: Iterable[str]) -> list[str]:
@@ -85,10 +86,14 @@ def without_points(keys: Iterable[str]) -> list[str]:
     return [key for key in keys if not key.startswith(_KEY)]
 
 
-def _moving(variables: Sequence[Any], displacements: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Returns the variables that have a displacement, with it."""
+def _moving(variables: Sequence[Any], displacements: Sequence[Any]) -> list[int]:
+    """Returns the places of the variables that are trained.
+
+    Those without a displacement take no update. Those that were frozen after some training have an
+    old one; the function that is trained has them where they are.
+    """
     pairs = zip(variables, displacements, strict=True)
-    return [(variable, s) for variable, s in pairs if s is not None]
+    return [i for i, (w, s) in enumerate(pairs) if s is not None and w.trainable]
 
 
 def _moved(rule: Any, x: Any, s: Any) -> Any:

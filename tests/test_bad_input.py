@@ -92,7 +92,12 @@ CASES = [
         for name in NAMES
     ),
     *(
-        Bad(f"{name} schedule of NaN", {name: AlwaysNaN()}, ValueError, number(name, "at step 1"))
+        Bad(
+            f"{name} schedule of NaN",
+            {name: AlwaysNaN()},
+            ValueError,
+            number(name, f"at step {int(name == 'momentum')}"),
+        )
         for name in NAMES
     ),
     *(
@@ -371,3 +376,25 @@ def test_in_fit_the_model_stays_as_it_was(rng, run_eagerly):
     with pytest.raises(ValueError, match="`momentum` must be one number"):
         model.fit(rng.normal(size=(8, 3)), rng.normal(size=(8, 1)), verbose=0)
     assert_identical(snapshot(model), before)
+
+
+def test_a_build_that_fails_can_be_repeated(monkeypatch):
+    """As one that is interrupted, or that is called outside the variables' strategy."""
+    optimizer, untouched = NAGD(use_ema=True), NAGD(use_ema=True)
+    variables = [keras.Variable([1.0]), keras.Variable([2.0])]
+    add = NAGD.add_variable_from_reference
+
+    def fails(self, reference, **settings):
+        if reference is variables[1]:
+            raise KeyboardInterrupt
+        return add(self, reference, **settings)
+
+    monkeypatch.setattr(NAGD, "add_variable_from_reference", fails)
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.build(variables)
+    monkeypatch.undo()
+    optimizer.apply([np.array([1.0], "float32")] * 2, variables)
+    np.testing.assert_allclose([float(v[0]) for v in variables], [0.981, 1.981], rtol=1e-6)
+    assert len(optimizer.displacements) == 2
+    untouched.build(variables)  # A saved state goes by the number and order of the variables.
+    assert [v.name for v in optimizer.variables] == [v.name for v in untouched.variables]

@@ -12,6 +12,7 @@ from nagd_keras.callbacks import (
     OneCycle,
     StopAtTolerance,
     at_iterate,
+    find_learning_rate,
 )
 from tests.drivers import assert_identical, snapshot
 from tests.training import BATCH, data, fit, network
@@ -132,3 +133,34 @@ def test_a_model_that_is_not_compiled():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     with pytest.raises(ValueError, match=r"no optimizer\. Compile it first"), at_iterate(model):
         pass
+
+
+@pytest.mark.parametrize("verbose", ["auto", None, 2, [1]])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda verbose: MomentumScheduler(lambda epoch: 0.5, verbose),
+        lambda verbose: AdaptiveRestart(verbose=verbose),
+        lambda verbose: StopAtTolerance(1.0, verbose=verbose),
+        lambda verbose: find_learning_rate(network(NAGD()), *data(), verbose=verbose),
+    ],
+)
+def test_verbosity(make, verbose):
+    with pytest.raises(ValueError, match=r"`verbose` must be 0.*Received: verbose="):
+        make(verbose)
+
+
+@pytest.mark.parametrize("schedule", [lambda: 0.5, lambda a, b, c: 0.5, schedules.OneCycle])
+def test_a_momentum_schedule_of_other_arguments(schedule):
+    with pytest.raises(TypeError, match=r"called with the epoch.*with the signature"):
+        MomentumScheduler(schedule)
+
+
+def test_norms_are_wanted_or_not():
+    with pytest.raises(TypeError, match="norms='no'"):
+        HyperparameterMonitor(norms="no")
+
+
+def test_a_rate_that_is_zero_in_float32():
+    with pytest.raises(ValueError, match=r"larger than 0 in float32.*1e-50"):
+        OneCycle(1e-50)

@@ -71,11 +71,12 @@ def test_one_cycle_of_given_length_goes_on_over_fits_and_ends():
     model, record = network(NAGD()), Record()
     cycle = OneCycle(0.1, total_steps=2 * STEPS)
     fit(model, cycle, record, epochs=1)
-    fit(model, cycle, record, epochs=2)  # One epoch longer than the cycle.
+    with pytest.warns(UserWarning, match=r"ends before this fit.*made 6 steps.* least 12"):
+        fit(model, cycle, record, epochs=2)  # One epoch longer than the cycle.
     at = np.minimum(np.arange(3 * STEPS), 2 * STEPS - 1)
     wanted = schedules.OneCycle(0.1 / 25, 0.1, 0.1 / 25e4, 2 * STEPS)(at)
     np.testing.assert_allclose([lr for lr, _ in record.seen], wanted, rtol=2 * UNIT["float32"])
-    with pytest.raises(UserWarning, match=r"total_steps=12 is over.*has made 18 steps"):
+    with pytest.raises(UserWarning, match=r"total_steps=12 ends before.*has made 18 steps"):
         fit(model, cycle)
 
 
@@ -248,9 +249,55 @@ def test_monitor_every_n_batches_between_executions():
     class Seen(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if "momentum" in logs:
-                seen.append(batch + 1)
+                seen.append(int(self.model.optimizer.iterations))
 
     seen = []
     model = network(NAGD(), steps_per_execution=3)
     fit(model, HyperparameterMonitor(every_n_batches=2), Seen(), epochs=1)
     assert seen == [3, 6]
+
+
+def test_one_cycle_of_given_length_counts_accumulated_batches():
+    model, record = network(NAGD(gradient_accumulation_steps=3)), Record()
+    fit(model, OneCycle(0.1, total_steps=3 * STEPS), record)
+    wanted = schedules.OneCycle(0.1 / 25, 0.1, 0.1 / 25e4, 3 * STEPS)(np.arange(3 * STEPS))
+    np.testing.assert_allclose([lr for lr, _ in record.seen], wanted, rtol=2 * UNIT["float32"])
+
+
+def test_a_short_warm_up_may_suit_a_long_fit():
+    """The length of the fit is not known when the callback is made."""
+    OneCycle(0.1, warm_up_fraction=0.001)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_momentum_can_follow_one_callback_only(first):
+    both = [MomentumScheduler(lambda epoch: 0.5), OneCycle(0.1)]
+    model = network(NAGD())
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=r"one callback of a fit can set the momentum.*Received"):
+        fit(model, both[first], both[1 - first])
+    assert_identical(snapshot(model), before)
+    fit(model, OneCycle(0.1, momentum=None), both[0], epochs=1)  # These two go together,
+    for each in both:  # and one after the other.
+        fit(model, each, epochs=1)
+
+
+def test_a_scheduled_rate_that_is_set_within_a_step():
+    class Halving(keras.Sequential):
+        def train_step(self, *data):
+            self.optimizer.learning_rate = (
+                keras.ops.cast(self.optimizer.learning_rate, "float32") / 2
+            )
+            return super().train_step(*data)
+
+    model = Halving([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(optimizer=NAGD(schedules.LinearWarmup(0.5, 4, start=0.5)), loss="mse")
+    fit(model, epochs=1)
+    assert float(model.optimizer.learning_rate) == 0.5 / 2**STEPS
+
+
+def test_a_scale_beyond_float32_is_refused():
+    optimizer = NAGD(schedules.LinearWarmup(0.5, 4, start=1e-30))
+    with pytest.raises(ValueError, match="`learning_rate` must be a finite number"):
+        optimizer.learning_rate = 1e10
+    assert float(optimizer.learning_rate) == np.float32(1e-30)

@@ -68,6 +68,21 @@ again = keras.saving.load_model(sys.argv[1])
 for a, b in zip(again.optimizer.variables, two.optimizer.variables, strict=True):
     np.testing.assert_array_equal(a.numpy(), b.numpy())
 print("saved")
+
+# A range test of a model that nothing has built yet, outside the scope.
+from nagd_keras import callbacks
+
+with strategy.scope():
+    model = keras.Sequential([keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)])
+    model.compile(optimizer=NAGD(), loss="mse")
+sweep = callbacks.find_learning_rate(model, x, y, max=0.1, steps=20, batch_size=8, verbose=0)
+model.fit(x, y, epochs=1, verbose=0)
+print("range test:", len(sweep.losses))
+for callback in callbacks.HyperparameterMonitor(norms=True), callbacks.StopAtTolerance(0.1):
+    try:
+        model.fit(x, y, epochs=1, verbose=0, callbacks=[callback])
+    except ValueError as error:
+        print(error)
 """
 
 
@@ -82,5 +97,8 @@ def test_two_replicas(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "as Keras: True" in result.stdout
     assert "saved" in result.stdout
+    assert "range test: 20" in result.stdout
+    for name in ("HyperparameterMonitor", "StopAtTolerance"):
+        assert f"{name} cannot tell the norm" in result.stdout
     for name in ("descent", "scheduled", "live"):
         assert f"{name} agrees: True" in result.stdout

@@ -1,5 +1,7 @@
 """Evaluating and saving at the iterate, training at the look-ahead point."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ from nagd_keras.callbacks import (
     EvaluateAtIterate,
     at_iterate,
 )
-from tests.drivers import assert_identical, snapshot
-from tests.training import BATCH, data, fit, network
+from tests.drivers import assert_identical, snapshot, to_float64
+from tests.training import BATCH, data, fit, nagd, network
 
 
 def test_checkpoints_predictions_and_best_weights_are_those_of_the_iterate(tmp_path):
@@ -205,3 +207,36 @@ def test_a_fit_of_another_model_with_the_same_callback():
         fit(failed, callback, Failing("on_epoch_end", OSError("disk")))
     fit(network(NAGD(0.05)), callback, Evaluate(), epochs=1)
     assert found == [failed.evaluate(*data(), BATCH, verbose=0)[0]]
+
+
+def test_frozen_layers_stay_where_they_are():
+    """Their displacements are from before, and the function that is trained knows nothing of it."""
+    model = network(NAGD(0.05))
+    fit(model)
+    model.layers[0].trainable = False
+    model.compile(optimizer=model.optimizer, loss="mse")
+    frozen, seen = snapshot(model.layers[0]), []
+    assert np.any(to_float64(nagd(model).displacements[0]))
+
+    class See(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            seen.append(snapshot(self.model.layers[0]))
+
+    fit(model, EvaluateAtIterate(), See(), validation_data=data())
+    for each in [*seen, snapshot(model.layers[0])]:
+        assert_identical(each, frozen)
+
+
+def test_another_thread_sees_the_variables_as_they_are():
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            found = []
+            thread = threading.Thread(target=lambda: found.extend(self.model.get_weights()))
+            thread.start()
+            thread.join()
+            assert_identical(found, snapshot(self.model))
+
+    model = network(NAGD(0.05))
+    history = fit(model, EvaluateAtIterate(), Look(), validation_data=data())
+    with at_iterate(model):
+        assert model.evaluate(*data(), BATCH, verbose=0)[0] == history.history["val_loss"][-1]

@@ -11,6 +11,9 @@ from nagd_keras.callbacks import LearningRateSweep, find_learning_rate
 from tests.drivers import assert_identical, snapshot
 from tests.training import BATCH, data, nagd, network
 
+# The sweeps of most tests are short, and of small noisy batches.
+pytestmark = pytest.mark.filterwarnings("ignore:The loss did not fall clearly")
+
 
 def sweep(model, x=None, y=None, **settings):
     if x is None:
@@ -312,8 +315,8 @@ def test_bad_input(settings, error, says):
 @pytest.mark.parametrize(
     ("optimizer", "says"),
     [
-        (lambda: NAGD(lambda: 0.1), "NAGD was made with a schedule or a callable"),
-        (lambda: keras.optimizers.SGD(schedules.LinearWarmup(0.1, 5)), "SGD was made"),
+        (lambda: NAGD(lambda: 0.1), "NAGD has none that can be set, or was made with a schedule"),
+        (lambda: keras.optimizers.SGD(schedules.LinearWarmup(0.1, 5)), "this SGD has none"),
     ],
 )
 def test_a_rate_that_cannot_be_set(optimizer, says):
@@ -388,3 +391,67 @@ def test_equal_losses_are_no_fall():
     losses = np.array([5.0, 5.0, 5.0, 5.0, 5.0, 9.0, 8.0, 7.0, 6.0])
     found = LearningRateSweep(10.0 ** np.arange(-8, 1), losses, losses)
     assert found.valley == found.learning_rates[6]
+
+
+@pytest.mark.filterwarnings("error:The loss did not fall clearly")
+class TestWhatIsSuggested:
+    def test_a_model_that_is_trained_already_is_told(self):
+        x = np.random.default_rng(0).normal(size=(256, 4))
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(optimizer=NAGD(0.1), loss="mse")
+        y = x.sum(axis=1, keepdims=True)
+        assert sweep(model, x, y, steps=100, min=1e-6).falls
+        model.fit(x, y, epochs=100, verbose=0)
+        with pytest.warns(UserWarning, match="did not fall clearly.*LearningRateSweep of"):
+            found = sweep(model, x, y, steps=100, min=1e-6)
+        assert not found.falls
+        assert min(found.suggestions.values()) >= 1e-6
+
+    def test_noise_on_the_plateau_is_not_the_steepest_fall(self):
+        """A plateau with noise, and a fall at 1e-2."""
+
+        def smoothed(losses):
+            sums = [sum(0.9 ** (i - j) * losses[j] for j in range(i + 1)) for i in range(200)]
+            return np.array(sums) * 0.1 / (1 - 0.9 ** np.arange(1, 201))
+
+        rates = np.geomspace(1e-6, 1, 200)
+        for seed in range(20):
+            noise = np.random.default_rng(seed).normal(size=200)
+            losses = 2.3 / (1 + rates / 1e-2) + 0.1 * noise
+            found = LearningRateSweep(rates, losses, smoothed(losses))
+            assert found.falls
+            assert 1e-3 < found.steepest < 0.1
+            assert not LearningRateSweep(rates, noise, smoothed(noise)).falls
+
+
+class TwoOptimizers(keras.Sequential):
+    def train_step(self, *data):
+        logs = super().train_step(*data)
+        self.second.apply([keras.ops.ones(())], [self.extra])
+        return logs
+
+
+def test_optimizers_of_the_models_own_are_given_back():
+    model = TwoOptimizers([keras.Input((4,)), keras.layers.Dense(1)])
+    model.extra = keras.Variable(1.0, trainable=False)
+    model.second = NAGD(0.1)
+    model.compile(optimizer=NAGD(0.05), loss="mse")
+    model.fit(*data(), verbose=0)
+    before = snapshot(model, model.optimizer, model.second)
+    sweep(model)
+    assert_identical(snapshot(model, model.optimizer, model.second), before)
+
+
+def test_data_that_end_are_no_warning():
+    """Keras warns of them; the range test begins them again."""
+    x, y = data()
+
+    def batches():
+        for i in range(0, len(x), BATCH):
+            yield x[i : i + BATCH], y[i : i + BATCH]
+
+    import tensorflow as tf
+
+    shapes = tuple(tf.TensorSpec((None, a.shape[1]), "float32") for a in (x, y))
+    unknown = tf.data.Dataset.from_generator(batches, output_signature=shapes)
+    assert len(sweep(network(NAGD()), unknown, steps=20).losses) == 20

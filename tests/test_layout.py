@@ -58,6 +58,7 @@ PRIVATE = {
     "_learning_rate",
     "_trainable_variables",
     "_use_weight_decay",
+    "_variables",
 }
 
 
@@ -109,8 +110,9 @@ def used_of_keras():
     """The private names in class NAGD that Keras' optimizers have."""
     sgd = keras.optimizers.SGD()
     names = set()
-    classes = [*modules()["nagd"].body, *modules()["live"].body]
-    for cls in (node for node in classes if isinstance(node, ast.ClassDef)):
+    places = [*modules()["nagd"].body, *modules()["live"].body]
+    places += modules()["callbacks.optimizers"].body
+    for cls in (node for node in places if isinstance(node, (ast.ClassDef, ast.FunctionDef))):
         for node in ast.walk(cls):
             name = getattr(node, "attr", getattr(node, "name", None))
             if isinstance(node, (ast.FunctionDef, ast.Attribute)) and re.match("_[a-z]", name):

@@ -226,7 +226,19 @@ def test_nothing_is_remembered_at_the_look_ahead_point(rng):
     run = trained("float32", rng)
     for back in (run.optimizer.swap_to_lookahead, run.optimizer.reset_momentum):
         run.optimizer.swap_to_iterate()
-        copies = [weakref.ref(each) for each in run.optimizer._points._remembered]
+        copies = [weakref.ref(each) for each in run.optimizer._points._remembered.values()]
         back()
         gc.collect()
         assert not any(copy() is not None for copy in copies)
+
+
+def test_a_variable_that_is_frozen_meanwhile_comes_back(rng, tmp_path):
+    run = trained("float32", rng)
+    before = run.look_ahead
+    run.optimizer.swap_to_iterate()
+    run.variables[0].trainable = False
+    run.optimizer.swap_to_lookahead()
+    assert_identical(run.look_ahead, before)
+    run.optimizer.swap_to_iterate()  # Frozen, it stays.
+    np.testing.assert_array_equal(run.look_ahead[0], before[0])
+    assert np.any(run.look_ahead[1] != before[1])

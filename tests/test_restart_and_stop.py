@@ -130,7 +130,9 @@ def test_norms_in_other_dtypes(dtype):
 def test_two_of_a_kind_would_share_their_numbers(make):
     model = network(NAGD())
     before = snapshot(model)
-    with pytest.raises(ValueError, match=r"one .* only\. Received: more than one"):
+    with pytest.raises(
+        ValueError, match=r"Only one callback of a fit can .* Received: (\w+) and \1\."
+    ):
         fit(model, *make())
     assert_identical(snapshot(model), before)
     fit(model, make()[0])  # One after the other is fine.
@@ -292,3 +294,36 @@ def test_stop_begins_to_count_anew_in_epoch_0():
     model, stop = network(NAGD()), StopAtTolerance(gradient_norm=1e9, patience=2)
     fit(model, stop, epochs=1)  # one calm epoch
     assert len(fit(model, stop, epochs=3).epoch) == 2
+
+
+def test_rounding_of_means_is_no_rise():
+    """Keras' means are float32, so the losses of single batches come out of them with noise."""
+    model = network(NAGD(1e-12))
+    x = np.ones((1000, 4), "float32")
+    y = np.full((1000, 1), 0.7, "float32")
+    model.fit(x, y, batch_size=1, verbose=0, callbacks=[AdaptiveRestart(every_n_batches=1)])
+    assert int(model.optimizer.restarts) == 0
+
+
+def test_a_stopped_fit_that_goes_on_has_its_patience_again():
+    model, stop = network(NAGD()), StopAtTolerance(relative_loss_change=10.0, patience=2)
+    assert len(fit(model, stop, epochs=20).epoch) == 3
+    assert len(fit(model, stop, epochs=20, initial_epoch=3).epoch) == 2
+
+
+def test_windows_longer_than_an_epoch_warn():
+    with pytest.raises(UserWarning, match="never compares anything: an epoch has 6 batches"):
+        fit(network(NAGD()), AdaptiveRestart(every_n_batches=7), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "rising"),
+    [
+        ("val_error_type_accuracy", True),
+        ("loss_head_accuracy", True),
+        ("accuracy_head_loss", False),
+        ("val_mean_squared_error", False),
+    ],
+)
+def test_the_last_word_of_a_name_tells_its_direction(monitor, rising):
+    assert is_rising(monitor, "auto") is rising

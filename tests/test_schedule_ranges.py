@@ -2,6 +2,7 @@
 
 import sys
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +18,16 @@ from nagd_keras.schedules import (
     StronglyConvexMomentum,
     SutskeverMomentum,
 )
-from tests.schedule_cases import CASES, LARGE_CYCLE, LAST, NESTED, NESTEROV, WARMUP, at
+from tests.schedule_cases import (
+    CASES,
+    LARGE_CYCLE,
+    LAST,
+    NESTED,
+    NESTEROV,
+    WARMUP,
+    at,
+    label,
+)
 from tests.tolerances import UNIT
 
 # Landmarks
@@ -35,7 +45,7 @@ from tests.tolerances import UNIT
             "step 79",
         ),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_a_momentum_that_would_leave_its_range_is_refused_at_once(schedule, says):
     with pytest.raises(ValueError, match="`momentum` must be a finite number in") as raised:
@@ -47,7 +57,7 @@ def test_a_momentum_that_would_leave_its_range_is_refused_at_once(schedule, says
 
 
 @pytest.mark.parametrize(
-    "schedule", [*NESTEROV, *(case.schedule for case in CASES), NESTED], ids=repr
+    "schedule", [*NESTEROV, *(case.schedule for case in CASES), NESTED], ids=label
 )
 def test_a_momentum_within_its_range_is_taken(schedule):
     assert NAGD(momentum=schedule).get_config()["momentum"]["config"] is not None
@@ -114,7 +124,7 @@ def plt():
     pyplot.close("all")
 
 
-@pytest.mark.parametrize(("steps", "points"), [(1, 2), (60, 61), (10**8, 401)])
+@pytest.mark.parametrize(("steps", "points"), [(1, 2), (60, 61), (10**8, 400)])
 @pytest.mark.parametrize(
     "schedule", [LARGE_CYCLE.schedule, WARMUP.schedule], ids=lambda s: type(s).__name__
 )
@@ -122,12 +132,13 @@ def test_plot(plt, schedule, steps, points):
     axes = schedule.plot(steps)
     (line,) = axes.get_lines()
     x, y = (np.asarray(each) for each in line.get_data())
-    assert len(x) == points
+    assert points <= len(x) <= points + 4  # the extremes, which are always among them
     assert x[0] == 0
     assert x[-1] == steps
     assert np.all(np.diff(x) > 0)
     wanted = [float(schedule(int(step))) for step in x]
-    np.testing.assert_array_equal(y, wanted)
+    # Vector instructions may round differently.
+    np.testing.assert_allclose(y, wanted, rtol=40 * UNIT["float32"])
     assert axes.get_xlabel() == "step"
     assert axes.get_ylabel() == type(schedule).__name__
 
@@ -243,3 +254,44 @@ def test_a_schedule_of_ones_own_needs_a_value_and_a_config():
         Empty()(0)
     with pytest.raises(NotImplementedError, match="Empty has no `get_config`"):
         Empty().get_config()
+
+
+def test_a_schedule_of_ones_own_may_keep_its_arguments_as_it_likes():
+    class Constant(Schedule):
+        def __init__(self, rate):
+            self._rate = rate
+
+        def value(self, step):
+            return keras.ops.full_like(keras.ops.cast(step, "float32"), self._rate)
+
+        def get_config(self):
+            return {"rate": self._rate}
+
+    assert float(NAGD(Constant(0.5)).learning_rate) == 0.5
+
+
+def test_a_plot_does_not_miss_the_peak(plt):
+    (line,) = OneCycle(0.04, 1.0, 1e-6, 1000).plot(10**6).get_lines()
+    assert np.max(line.get_ydata()) > 0.999
+
+
+def test_a_schedule_that_takes_one_step_only_can_be_plotted(plt):
+    """As Keras' cosine with a warm-up of its own."""
+    keras_own = keras.optimizers.schedules.CosineDecay(0.0, 20, warmup_target=0.5, warmup_steps=10)
+    (line,) = LinearWarmup(keras_own, 5).plot(40).get_lines()
+    assert line.get_ydata()[15] == pytest.approx(0.5)
+
+
+def test_schedules_are_tried_where_they_are_read_first():
+    class NaNAtZero(keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return float("nan") if step == 0 else 0.5
+
+    for name in ("learning_rate", "weight_decay"):
+        with pytest.raises(ValueError, match=f"`{name}` must be .* at step 0"):
+            NAGD(**{name: NaNAtZero()})
+    NAGD(momentum=NaNAtZero())
+
+
+def test_sutskevers_momentum_before_the_first_step():
+    assert float(SutskeverMomentum()(-1)) == 0.5

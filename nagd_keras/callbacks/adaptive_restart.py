@@ -1,13 +1,17 @@
 """The function scheme of adaptive restart."""
 
+import warnings
 from typing import Any
 
 import keras
 
-from nagd_keras.arguments import count, value
+from nagd_keras.arguments import count, value, verbosity
+from nagd_keras.callbacks.executions import Executions
 from nagd_keras.callbacks.monitored import Monitored, RunningMean, is_rising
 from nagd_keras.callbacks.optimizers import nagd_of, synchronize
 from nagd_keras.callbacks.state import Memory, Number, check_alone, take
+
+_ROLE = "restart the momentum"
 
 
 class AdaptiveRestart(keras.callbacks.Callback):
@@ -28,8 +32,10 @@ class AdaptiveRestart(keras.callbacks.Callback):
         min_delta: how much worse it must get, in $[0, \infty)$.
         every_n_batches: None to compare at the end of every epoch, or the number of batches over
             which the objective is averaged and after which it is compared. Keras' logs are means
-            since the epoch's begin; those of the n batches follow from them if all batches are
-            of the same size. What is left at the end of an epoch is not compared.
+            since the epoch's begin, in float32; those of the n batches follow from them if all
+            batches are of the same size, and what their rounding can explain, some $10^{-7}$ times
+            the number of batches, is taken for no change. What is left at the end of an epoch is
+            not compared.
         verbose: 1 prints a line for each restart, 0 does not.
 
     Raises:
@@ -69,21 +75,30 @@ class AdaptiveRestart(keras.callbacks.Callback):
         self.every_n_batches = None
         if every_n_batches is not None:
             self.every_n_batches = count("every_n_batches", every_n_batches)
-        self.verbose = verbose
+        self.verbose = verbosity(verbose)
         # Without work per batch, Keras need not wait for it.
         self.async_safe = self.every_n_batches is None
         self._mean = RunningMean()
+        self._executions = Executions()
         self._compared = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer."""
-        take(nagd_of(self.model, type(self).__name__), self)
+        take(nagd_of(self.model, type(self).__name__), _ROLE, self)
+        steps = (self.params or {}).get("steps")
+        if steps is not None and (self.every_n_batches or 0) > steps:
+            warnings.warn(
+                f"AdaptiveRestart never compares anything: an epoch has {steps} batches. "
+                f"Received: every_n_batches={self.every_n_batches}. Pass fewer, or None to compare "
+                "epochs.",
+                stacklevel=2,
+            )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins new means, and in epoch 0 without an earlier objective."""
-        self._mean, self._compared = RunningMean(), 0
+        self._mean, self._executions, self._compared = RunningMean(), Executions(), 0
         optimizer = nagd_of(self.model, type(self).__name__)
-        check_alone(optimizer, self)
+        check_alone(optimizer, _ROLE, self)
         memory = Memory(optimizer)
         if epoch == 0:
             memory.clear(Number.RESTART_OBJECTIVE, Number.RESTART_EPOCH)
@@ -92,15 +107,21 @@ class AdaptiveRestart(keras.callbacks.Callback):
         else:  # The end of an epoch brings no work that a backup could miss.
             memory.clear(Number.RESTART_EPOCH)
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes where an execution begins."""
+        self._executions.begin(batch)
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Compares the last n batches with those before."""
-        if self.every_n_batches is None or (batch + 1) // self.every_n_batches <= self._compared:
+        done = self._executions.done(self, batch)
+        if self.every_n_batches is None or done // self.every_n_batches <= self._compared:
             return
-        self._compared = (batch + 1) // self.every_n_batches
+        self._compared = done // self.every_n_batches
         mean = self._monitored.read(logs)
         if mean is not None:
             synchronize(self.model)
-            self._compare(self._mean.since_last(batch + 1, mean), f"batch {batch + 1}")
+            objective = self._mean.since_last(done, mean)
+            self._compare(objective, f"batch {done}", self._mean.rounding())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compares the epoch with that before."""
@@ -110,12 +131,13 @@ class AdaptiveRestart(keras.callbacks.Callback):
                 self._compare(objective, f"epoch {epoch + 1}")
             Memory(nagd_of(self.model, type(self).__name__))[Number.RESTART_EPOCH] = epoch
 
-    def _compare(self, objective: float, when: str) -> None:
+    def _compare(self, objective: float, when: str, rounding: float = 0.0) -> None:
         optimizer = nagd_of(self.model, type(self).__name__)
         memory = Memory(optimizer)
         before, now = memory[Number.RESTART_OBJECTIVE], memory.rounded(objective)
         memory[Number.RESTART_OBJECTIVE] = now
-        if self._sign * (now - before) > self.min_delta:  # Not so if there was none: NaN.
+        worse = self._sign * (now - before)
+        if worse > self.min_delta + rounding:  # Not so if there was none before: NaN.
             optimizer.reset_momentum()
             if self.verbose > 0:
                 print(

@@ -1,8 +1,8 @@
 """Lending a model for an experiment: afterwards it is as it was."""
 
+import contextlib
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -23,15 +23,19 @@ _ATTRIBUTES = (
 _ABSENT = object()
 
 
-@contextmanager
+@contextlib.contextmanager
 def borrowed(model: Any) -> Iterator[Any]:
     """Gives a built model, with a built optimizer, back as it was, after an exception too.
 
-    Restored are all variables (weights, statistics of normalization, seed generators, metrics,
-    optimizer), what `fit` sets on the model, and the random generators of Python and NumPy.
-    Meanwhile each execution is one step, since Keras lets callbacks act only between executions.
+    Restored are all of Keras' variables (weights, statistics of normalization, seed generators,
+    metrics, optimizers), what `fit` sets on the model, and the random generators of Python and
+    NumPy. Meanwhile each execution is one step, since Keras lets callbacks act only between them.
     """
-    held = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+    optimizers = [model.optimizer, *vars(model).values()]  # A model may train with more than one.
+    held = [*model.variables, *model.metrics_variables]
+    for each in optimizers:
+        if isinstance(each, keras.optimizers.Optimizer):
+            held += each.variables
     distinct = {id(variable): variable for variable in held}.values()
     values = [(variable, keras.ops.copy(tensor(variable))) for variable in distinct]
     attributes = {name: vars(model).get(name, _ABSENT) for name in _ATTRIBUTES}
@@ -65,7 +69,9 @@ def build(model: Any, first_inputs: Any) -> None:
         model: a compiled model.
         first_inputs: a function that returns the inputs of a batch, called if the model needs it.
     """
-    if not model.built:
-        model(first_inputs())
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+    strategy = getattr(model, "distribute_strategy", None)  # which TensorFlow's models have
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        if not model.built:
+            model(first_inputs())
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -79,8 +80,11 @@ class EvaluateAtIterate(keras.callbacks.Callback):
     optimizer knows: `model.optimizer.swap_to_lookahead()`, which this callback calls when `fit`
     begins, gives the exact look-ahead point back to train on from. Weights that are restored when
     `fit` ends, as by EarlyStopping, come with displacements of zero. The position in the list of
-    callbacks does not matter. Each look costs two passes over the variables and, while it lasts,
-    the memory of one copy of them.
+    callbacks does not matter, but for what looks when `fit` ends: that must stand in front. Only
+    these methods, called in the thread of Keras' own `fit`, see the iterate; copies and pickles of
+    the model do not. It does not go with SwapEMAWeights, whose averages have no displacement.
+    Frozen variables stay where they are. Each look costs two passes over the variables and, while
+    it lasts, the memory of one copy of them.
 
     For an `evaluate` or a `predict` outside `fit`, use `with at_iterate(model):`.
 
@@ -149,6 +153,7 @@ class _Looking:
         self._callback, self._model, self._name = callback, callback.model, name
         self._method: Callable[..., Any] = getattr(self._model, name)
         self._replaced = vars(self._model).get(name)
+        self._thread = threading.get_ident()
         functools.update_wrapper(self, self._method, updated=())  # the name and documentation
 
     @classmethod
@@ -167,6 +172,8 @@ class _Looking:
                 setattr(model, name, found._replaced)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != self._thread:
+            return self._method(*args, **kwargs)  # Variables must not move under others' eyes.
         if not self._in_its_fit():
             for name in _METHODS:
                 self.remove(self._model, name)

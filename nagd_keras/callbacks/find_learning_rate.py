@@ -1,13 +1,14 @@
 """The learning-rate range test."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from nagd_keras.arguments import count, positive, value
+from nagd_keras.arguments import count, positive, value, verbosity
 from nagd_keras.callbacks.batches import Batches, first_inputs, is_of_arrays
 from nagd_keras.callbacks.borrowed import borrowed, build
 from nagd_keras.callbacks.learning_rate_sweep import LearningRateSweep
@@ -39,8 +40,11 @@ def find_learning_rate(
     model's own optimizer, loss and step. Then the model gets back what it had: weights, optimizer
     state, metrics, statistics of normalization, seed generators, what it was compiled with, and
     Python's and NumPy's random generators. So it does when the test is interrupted or fails. Only
-    what was not built yet stays built. What is not the model's is not given back: the batches
-    of a generator, the random state within a `tf.data` pipeline, Keras' global seed generator.
+    what was not built yet stays built. What is not Keras' or not the model's is not given
+    back: a `tf.Variable` of the model's own, the batches of a generator, the random state within a
+    `tf.data` pipeline, Keras' global seed generator.
+
+    Warns where the loss did not fall clearly: then the suggestions mean little.
 
     Args:
         model: a compiled model whose optimizer's learning rate can be set. One of NAGD's that
@@ -91,12 +95,16 @@ def find_learning_rate(
     if not value("stop_at", stop_at) > 1:
         raise ValueError(f"`stop_at` must be larger than 1. Received: stop_at={stop_at!r}.")
     value("smoothing", smoothing, supremum=1.0)
+    count("seed", seed, least=0)
+    verbosity(verbose)
+    if x is None:
+        raise TypeError("find_learning_rate needs data to train with. Received: x=None.")
     optimizer = optimizer_of(model)
     if not hasattr(optimizer, "learning_rate") or not _can_set(optimizer):
         raise TypeError(
-            "find_learning_rate sets the learning rate, but this "
-            f"{type(optimizer).__name__} was made with a schedule or a callable for it. Compile "
-            "the model with a number as learning rate."
+            f"find_learning_rate sets the learning rate, but this {type(optimizer).__name__} has "
+            "none that can be set, or was made with a schedule or a callable for it. Compile the "
+            "model with a number as learning rate."
         )
     data: dict[str, Any] = {"class_weight": class_weight, "verbose": 0, "shuffle": False}
     if is_of_arrays(x):
@@ -105,9 +113,19 @@ def find_learning_rate(
         data.update(x=x, y=y, sample_weight=sample_weight, batch_size=batch_size, epochs=steps)
     sweep = _Sweep(optimizer, np.geomspace(low, high, steps), stop_at, smoothing, verbose)
     build(model, lambda: first_inputs(data["x"]))
-    with borrowed(model):
+    with borrowed(model), warnings.catch_warnings():
+        # Data that end are gone through again.
+        warnings.filterwarnings("ignore", "(?s).*Your input ran out of data", UserWarning)
         model.fit(**data, callbacks=[sweep])
-    return sweep.result()
+    found = sweep.result()
+    if not found.falls:
+        warnings.warn(
+            "The loss did not fall clearly in the range test, so that its suggestions mean little. "
+            f"Received: {found!r}. Look at its plot; try larger batches, other learning rates, or "
+            "a model that is not trained yet.",
+            stacklevel=2,
+        )
+    return found
 
 
 def _can_set(optimizer: Any) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from nagd_keras.arguments import count
+from nagd_keras.callbacks.executions import Executions
 from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of, synchronize
 from nagd_keras.callbacks.track import track_gradient_norm
 from nagd_keras.tensors import global_norm, number
@@ -27,11 +28,12 @@ class HyperparameterMonitor(keras.callbacks.Callback):
         every_n_batches: None for the logs of epochs only, or the number of batches after which
             they are put into the logs of a batch as well.
         norms: whether to add the two norms. That of the gradient, of the last update before
-            clipping, costs a pass over the gradients; the training step is compiled again for it.
+            clipping, costs a pass over the gradients, in later fits too (see
+            `NAGD.tracks_gradient_norm`); the training step is compiled again for it.
 
     Raises:
         TypeError, ValueError: for an argument out of its range; before training starts, if norms
-            are wanted of another optimizer than NAGD.
+            are wanted of another optimizer than NAGD, or of several replicas.
 
     Example:
         >>> import keras
@@ -50,10 +52,13 @@ class HyperparameterMonitor(keras.callbacks.Callback):
         self.every_n_batches = None
         if every_n_batches is not None:
             self.every_n_batches = count("every_n_batches", every_n_batches)
-        self.norms = bool(norms)
+        if not isinstance(norms, bool):
+            raise TypeError(f"`norms` must be True or False. Received: norms={norms!r}.")
+        self.norms = norms
         # Without work per batch, Keras need not wait for it.
         self.async_safe = self.every_n_batches is None
         self._reported = 0
+        self._executions = Executions()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer, and asks it for the norm of the gradient."""
@@ -64,13 +69,19 @@ class HyperparameterMonitor(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins to count batches."""
         self._reported = 0
+        self._executions = Executions()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes where an execution begins."""
+        self._executions.begin(batch)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds to the logs of every n-th batch."""
         if self.every_n_batches is None or logs is None:
             return
-        if (batch + 1) // self.every_n_batches > self._reported:
-            self._reported = (batch + 1) // self.every_n_batches
+        done = self._executions.done(self, batch)
+        if done // self.every_n_batches > self._reported:
+            self._reported = done // self.every_n_batches
             synchronize(self.model)
             logs.update(self._values())
 

@@ -8,7 +8,7 @@ import numpy as np
 from nagd_keras.figures import new_axes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)  # Arrays have no single truth.
 class LearningRateSweep:
     """The losses of training with a rising learning rate, one batch for each.
 
@@ -23,18 +23,38 @@ class LearningRateSweep:
     smoothed_losses: np.ndarray
 
     @property
-    def minimum(self) -> float:
-        """A tenth of the learning rate at which the smoothed loss was smallest."""
-        return float(self.learning_rates[np.argmin(self.smoothed_losses)]) / 10
+    def falls(self) -> bool:
+        """Whether the smoothed loss fell by more than twice what the losses of batches scatter.
 
-    @property
-    def steepest(self) -> float:
-        """The learning rate at which the smoothed loss fell fastest, before its minimum.
+        By about the scatter it falls and rises of itself, and the suggestions mean nothing.
+        """
+        losses, smoothed = self.losses[self._fall()], self.smoothed_losses[self._fall()]
+        if len(losses) < 2:
+            return False
+        # Of the differences, since those of neighbours do not show the fall itself.
+        scatter = np.sqrt(np.mean(np.diff(losses) ** 2) / 2)
+        return bool(np.max(smoothed) - smoothed[-1] > 2 * scatter)
+
+    def _fall(self) -> slice:
+        """Returns the way to the smallest smoothed loss.
 
         The first tenth of the steps is left out, where the average still holds few losses.
         """
-        begin, end = len(self.losses) // 10, int(np.argmin(self.smoothed_losses)) + 1
-        rates, losses = self.learning_rates[begin:end], self.smoothed_losses[begin:end]
+        return slice(len(self.losses) // 10, int(np.argmin(self.smoothed_losses)) + 1)
+
+    @property
+    def minimum(self) -> float:
+        """A tenth of the learning rate at which the smoothed loss was smallest, if that was tried.
+
+        Otherwise the smallest that was.
+        """
+        tenth = float(self.learning_rates[np.argmin(self.smoothed_losses)]) / 10
+        return max(tenth, float(self.learning_rates[0]))
+
+    @property
+    def steepest(self) -> float:
+        """The learning rate at which the smoothed loss fell fastest, before its minimum."""
+        rates, losses = self.learning_rates[self._fall()], self.smoothed_losses[self._fall()]
         if len(losses) < 2:  # It only rose.
             return float(self.learning_rates[0])
         return float(rates[np.argmin(np.gradient(losses, np.log(rates)))])
@@ -65,6 +85,12 @@ class LearningRateSweep:
         """All three suggestions by name."""
         return {"steepest": self.steepest, "minimum": self.minimum, "valley": self.valley}
 
+    def __repr__(self) -> str:
+        rates = self.learning_rates
+        found = ", ".join(f"{name}={rate:.3g}" for name, rate in self.suggestions.items())
+        tried = f"{len(rates)} learning rates from {rates[0]:.3g} to {rates[-1]:.3g}"
+        return f"<LearningRateSweep of {tried}: {found}>"
+
     def plot(self, axes: Any = None) -> Any:
         """Draws the losses over the learning rate, with the suggestions.
 
@@ -83,6 +109,10 @@ class LearningRateSweep:
         for marker, (name, rate) in zip("os^", self.suggestions.items(), strict=True):
             loss = np.interp(np.log(rate), np.log(self.learning_rates), self.smoothed_losses)
             axes.plot(rate, loss, marker, label=f"{name}: {rate:.2g}")
+        # An exploding batch at the end would leave no height for the rest.
+        low, high = np.min(self.losses), np.max(self.smoothed_losses)
+        margin = 0.1 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
         axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
         axes.grid(alpha=0.3)
         axes.legend()

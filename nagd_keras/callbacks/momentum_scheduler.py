@@ -6,9 +6,13 @@ from typing import Any
 
 import keras
 
+from nagd_keras.arguments import verbosity
 from nagd_keras.callbacks.optimizers import follows, has_settable, optimizer_of
+from nagd_keras.callbacks.state import check_alone, take
 from nagd_keras.hyperparameters import MOMENTUM
 from nagd_keras.tensors import number
+
+MOMENTUM_ROLE = "set the momentum"
 
 
 class MomentumScheduler(keras.callbacks.Callback):
@@ -51,18 +55,20 @@ class MomentumScheduler(keras.callbacks.Callback):
                 f"schedule={schedule!r}."
             )
         self.schedule = schedule
-        self.verbose = verbose
+        self.verbose = verbosity(verbose)
         self._takes_momentum = _takes_two(schedule)
         self._is_checked = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer."""
         settable_momentum(optimizer_of(self.model), type(self).__name__)
+        take(optimizer_of(self.model), MOMENTUM_ROLE, self)
         self._is_checked = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets the momentum."""
         optimizer = optimizer_of(self.model)
+        check_alone(optimizer, MOMENTUM_ROLE, self)
         momentum = self._momentum(epoch, number(optimizer.momentum))
         if not self._is_checked:
             self._is_checked = True
@@ -107,10 +113,22 @@ def settable_momentum(optimizer: Any, who: str, otherwise: str = "") -> None:
 
 
 def _takes_two(schedule: Callable[..., float]) -> bool:
+    """Whether the function wants the momentum too.
+
+    Raises:
+        TypeError: if it takes neither one nor two arguments.
+    """
     try:
-        inspect.signature(schedule).bind(0, 0.0)
-    except TypeError:
-        return False
+        signature = inspect.signature(schedule)
     except ValueError:  # Some built-in functions do not tell.
         return True
-    return True
+    for arguments in ((0, 0.0), (0,)):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return len(arguments) == 2
+    raise TypeError(
+        "`schedule` is called with the epoch and the momentum, or with the epoch alone. Received: "
+        f"schedule={schedule!r} with the signature {signature}."
+    )

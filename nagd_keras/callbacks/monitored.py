@@ -20,10 +20,10 @@ def is_rising(monitor: str, mode: str) -> bool:
         raise ValueError(f'`mode` must be "auto", "min" or "max". Received: mode={mode!r}.')
     if mode != "auto":
         return mode == "max"
-    if any(each in monitor for each in _FALLING):
-        return False
-    if any(each in monitor for each in _RISING):
-        return True
+    # The last word counts: with several outputs, Keras puts their names before.
+    falling, rising = (max(map(monitor.rfind, names)) for names in (_FALLING, _RISING))
+    if falling != rising:
+        return rising > falling
     raise ValueError(
         f"Whether {monitor!r} should fall or rise cannot be told from its name. Received: "
         f'monitor={monitor!r}, mode="auto". Pass mode="min" or mode="max".'
@@ -75,3 +75,12 @@ class RunningMean:
         count, total = self._count, self._sum
         self._count, self._sum = batches, batches * mean
         return (self._sum - total) / (batches - count)
+
+    def rounding(self) -> float:
+        """Returns how far apart two such means may be that are the same.
+
+        Keras sums in float32: each of the n additions of a window is wrong by up to a unit
+        roundoff of the sum, and the mean at either end by one of its own. Over n, that is at most
+        3 units of the sum for each of the two.
+        """
+        return 6 * 2.0**-24 * abs(self._sum)

@@ -9,8 +9,14 @@ import numpy as np
 
 from nagd_keras import schedules
 from nagd_keras.arguments import positive
-from nagd_keras.callbacks.momentum_scheduler import settable_momentum
-from nagd_keras.callbacks.optimizers import follows, optimizer_of, synchronize
+from nagd_keras.callbacks.momentum_scheduler import MOMENTUM_ROLE, settable_momentum
+from nagd_keras.callbacks.optimizers import (
+    finished_batches,
+    follows,
+    optimizer_of,
+    synchronize,
+)
+from nagd_keras.callbacks.state import check_alone, take
 from nagd_keras.hyperparameters import MOMENTUM
 from nagd_keras.tensors import number
 
@@ -25,17 +31,19 @@ class OneCycle(keras.callbacks.Callback):
     its largest to its smallest value and rises again. At every step both equal those of PyTorch's
     `OneCycleLR` with the same settings (see `nagd_keras.schedules.OneCycle` for the formulas).
 
-    The step is `optimizer.iterations` where `total_steps` is given, so that the cycle goes on over
+    Where `total_steps` is given, the step is the number of batches that the optimizer has made
+    (`optimizer.iterations`, unless gradients are accumulated), so that the cycle goes on over
     several calls of `fit`. Otherwise the cycle is the running `fit`, all of its epochs, and the
-    step is epoch times batches per epoch plus batch. Nothing is kept in the callback, so an
-    interrupted run goes on where it was. With `steps_per_execution` Keras lets callbacks
-    act only between executions; there, use the schedules in the optimizer itself.
+    step is epoch times batches per epoch plus batch. Nothing is kept in the callback, so a run
+    that is interrupted goes on where its epoch began. With `steps_per_execution` Keras lets
+    callbacks act only between executions; there, use the schedules in the optimizer itself.
+    ReduceLROnPlateau and LearningRateScheduler have no effect beside this callback.
 
     Args:
         max_learning_rate: the learning rate at the peak, in $(0, \infty)$.
         total_steps: the length of the cycle in batches, or None for that of the running `fit`,
             whose number of batches must then be known. After it the last values hold; a fit that
-            begins then warns.
+            goes on beyond it warns.
         momentum: the largest and the smallest momentum, in [0, 1), or None to leave the momentum
             alone; then any optimizer with a learning rate will do.
         warm_up_fraction: the fraction of the cycle in which the learning rate rises, in (0, 1).
@@ -98,9 +106,11 @@ class OneCycle(keras.callbacks.Callback):
             "three_phase": three_phase,
         }
         self.total_steps = total_steps
-        self._cycle(1000 if total_steps is None else total_steps)  # Raises for bad settings.
+        # Raises for bad settings; of a fit's length nothing is known yet.
+        self._cycle(2**31 - 1 if total_steps is None else total_steps)
         self._values: _Cached | None = None
         self._epoch = 0
+        self._is_checked = False
 
     def _cycle(self, total_steps: int) -> list[schedules.OneCycle]:
         """Returns the schedules of the learning rate and, if it is driven, the momentum."""
@@ -108,7 +118,10 @@ class OneCycle(keras.callbacks.Callback):
         if self._momenta is not None:
             high, low = self._momenta
             corners.append((high, low, high))
-        return [schedules.OneCycle(*each, total_steps, **self._shape) for each in corners]
+        try:
+            return [schedules.OneCycle(*each, total_steps, **self._shape) for each in corners]
+        except ValueError as error:
+            raise ValueError(str(error).replace("peak_fraction", "warm_up_fraction")) from error
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer and the length of the cycle."""
@@ -116,21 +129,16 @@ class OneCycle(keras.callbacks.Callback):
         who = type(self).__name__
         if not hasattr(optimizer, "learning_rate") or follows(optimizer, "learning_rate"):
             raise TypeError(
-                f"{who} sets the learning rate, but this {type(optimizer).__name__} has a schedule "
-                "for it, or none. Give the optimizer a number as learning rate."
+                f"{who} sets the learning rate, but this {type(optimizer).__name__} has none that "
+                "can be set, or was made with a schedule or a callable for it. Give the optimizer "
+                "a number as learning rate."
             )
         if self._momenta is not None:
             settable_momentum(optimizer, who, ", or pass momentum=None to leave it alone")
+            take(optimizer, MOMENTUM_ROLE, self)
         self._values = None
+        self._is_checked = False
         steps = self._fit_steps() if self.total_steps is None else self.total_steps
-        made = int(number(optimizer.iterations))
-        if self.total_steps is not None and made >= steps:
-            warnings.warn(
-                f"The cycle of total_steps={steps} is over: the optimizer has made {made} steps, "
-                "and the last values hold. Pass more steps, or None for a cycle that spans the "
-                "running fit.",
-                stacklevel=2,
-            )
         if steps:
             self._values = _Cached(self._cycle(steps))
 
@@ -146,6 +154,25 @@ class OneCycle(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Remembers the epoch, from which the steps are counted."""
         self._epoch = epoch
+        if not self._is_checked:
+            self._is_checked = True
+            if self._momenta is not None:
+                check_alone(optimizer_of(self.model), MOMENTUM_ROLE, self)
+            if self.total_steps is not None:
+                self._warn_if_longer(self.total_steps)
+
+    def _warn_if_longer(self, total_steps: int) -> None:
+        """Warns of a fit that goes on after the end of the cycle."""
+        made = finished_batches(optimizer_of(self.model))
+        epochs = self.params["epochs"] - self._epoch
+        to_come = epochs * (self.params.get("steps") or 1)  # If unknown, an epoch has at least 1.
+        if made + to_come > total_steps:
+            warnings.warn(
+                f"The cycle of total_steps={total_steps} ends before this fit does, and then its "
+                f"last values hold: the optimizer has made {made} steps, and this fit makes at "
+                f"least {to_come}. Pass more steps, or None for a cycle that spans the fit.",
+                stacklevel=2,
+            )
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets learning rate and momentum."""
@@ -156,7 +183,7 @@ class OneCycle(keras.callbacks.Callback):
         if self.total_steps is None:
             step = self._epoch * self.params["steps"] + batch
         else:
-            step = int(number(optimizer.iterations))
+            step = finished_batches(optimizer)
         learning_rate, *momentum = self._values.at(step)
         optimizer.learning_rate = learning_rate
         if momentum:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from nagd_keras.nagd import NAGD
+from nagd_keras.tensors import number
 
 
 def optimizer_of(model: Any) -> Any:
@@ -37,6 +38,14 @@ def nagd_of(model: Any, who: str) -> NAGD:
             "nagd_keras.NAGD(...)."
         )
     return optimizer
+
+
+def finished_batches(optimizer: Any) -> int:
+    """Returns the step at which learning-rate schedules are read: the batches trained with.
+
+    Keras' public `iterations` counts updates, fewer than batches where gradients are accumulated.
+    """
+    return int(number(optimizer._iterations))
 
 
 def synchronize(model: Any) -> None:

@@ -29,24 +29,22 @@ class Number(IntEnum):
 _OWNERS: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
 
-def take(optimizer: Any, callback: Any) -> None:
-    """Notes, when training begins, whose numbers an optimizer will keep."""
-    _OWNERS.setdefault(optimizer, {})[type(callback).__name__] = ref(callback)
+def take(optimizer: Any, role: str, callback: Any) -> None:
+    """Notes, when training begins, which callback has a role that only one can have."""
+    _OWNERS.setdefault(optimizer, {})[role] = ref(callback)
 
 
-def check_alone(optimizer: Any, callback: Any) -> None:
-    """Raises, before the first epoch, if another callback of the kind has taken the numbers.
+def check_alone(optimizer: Any, role: str, callback: Any) -> None:
+    """Raises, before the first epoch, if another callback has taken the role.
 
     Raises:
         ValueError: if so.
     """
-    name = type(callback).__name__
-    owner = _OWNERS.get(optimizer, {}).get(name)
-    if owner is not None and owner() is not callback:
-        raise ValueError(
-            f"The optimizer keeps the numbers of one {name} only. Received: more than one in the "
-            "list of callbacks. Leave one."
-        )
+    owner = _OWNERS.get(optimizer, {}).get(role)
+    other = callback if owner is None else owner()
+    if other is not callback:
+        both = f"{type(callback).__name__} and {type(other).__name__}"
+        raise ValueError(f"Only one callback of a fit can {role}. Received: {both}. Leave one.")
 
 
 class Memory:

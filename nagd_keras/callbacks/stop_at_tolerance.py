@@ -5,12 +5,14 @@ from typing import Any
 
 import keras
 
-from nagd_keras.arguments import count, value
+from nagd_keras.arguments import count, value, verbosity
 from nagd_keras.callbacks.monitored import Monitored
 from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of
 from nagd_keras.callbacks.state import Memory, Number, check_alone, take
 from nagd_keras.callbacks.track import track_gradient_norm
 from nagd_keras.tensors import number
+
+_ROLE = "stop at a tolerance"
 
 
 class StopAtTolerance(keras.callbacks.Callback):
@@ -37,8 +39,8 @@ class StopAtTolerance(keras.callbacks.Callback):
 
     Raises:
         TypeError, ValueError: for an argument out of its range, or if neither condition is given;
-            before training starts, if `gradient_norm` is given and the optimizer is not a NAGD, or
-            if there is another StopAtTolerance.
+            before training starts, if `gradient_norm` is given and the optimizer is not a NAGD or
+            there are several replicas, or if there is another StopAtTolerance.
 
     Example:
         >>> import keras
@@ -77,21 +79,23 @@ class StopAtTolerance(keras.callbacks.Callback):
         if relative_loss_change is not None:
             self.relative_loss_change = value("relative_loss_change", relative_loss_change)
         self.patience = count("patience", patience)
-        self.verbose = verbose
+        self.verbose = verbosity(verbose)
         self._loss = Monitored("loss", "Stopping at a tolerance")
         self._memory: Memory | None = None
+        self._has_stopped = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer, and asks it for the norm of the gradient."""
         if self.gradient_norm is not None:
             track_gradient_norm(self.model, type(self).__name__)
         optimizer = optimizer_of(self.model)
-        take(optimizer, self)
+        take(optimizer, _ROLE, self)
         self._memory = Memory(optimizer)
+        self._has_stopped = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins anew in epoch 0."""
-        check_alone(optimizer_of(self.model), self)
+        check_alone(optimizer_of(self.model), _ROLE, self)
         if self._memory is not None:
             if epoch == 0:
                 places = (Number.TOLERANCE_LOSS, Number.TOLERANCE_WAIT, Number.TOLERANCE_EPOCH)
@@ -109,9 +113,14 @@ class StopAtTolerance(keras.callbacks.Callback):
         memory[Number.TOLERANCE_WAIT] = calm
         memory[Number.TOLERANCE_EPOCH] = epoch
         if calm >= self.patience:
-            self.model.stop_training = True
+            self.model.stop_training = self._has_stopped = True
             if self.verbose > 0:
                 print(f"\nEpoch {epoch + 1}: StopAtTolerance stops, as {reason}.")
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Forgets the calm epochs that it stopped at: a fit that goes on has its patience again."""
+        if self._memory is not None and self._has_stopped:
+            self._memory.clear(Number.TOLERANCE_WAIT)
 
     def _reason(self, memory: Memory, logs: dict[str, Any] | None) -> str:
         """Returns which condition holds, or nothing."""

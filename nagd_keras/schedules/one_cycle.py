@@ -75,8 +75,9 @@ class OneCycle(Schedule):
         if any(end <= start for start, end in itertools.pairwise(marks)):
             raise ValueError(
                 f"Each phase of the cycle must have a length, but its corners are at the steps "
-                f"{marks}. Received: total_steps={total_steps}, peak_fraction={peak_fraction}, "
-                f"three_phase={three_phase}. Take more steps, or move the peak"
+                f"{[round(mark, 3) for mark in marks]}. Received: total_steps={total_steps}, "
+                f"peak_fraction={peak_fraction}, three_phase={three_phase}. Take "
+                f"more steps, or move the peak"
                 f"{' to one half or less' if three_phase else ''}."
             )
 

@@ -2,21 +2,32 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from nagd_keras.arguments import count
 from nagd_keras.figures import new_axes
 
-POINTS = 400  # More than a figure has pixels to show them in; each is a call of its own.
+POINTS = 400  # More than a figure has pixels to show them in.
 
 
 def plot(schedule: Any, steps: int, axes: Any = None) -> Any:
-    """Draws any schedule over the steps 0 ... `steps`; returns the axes."""
+    """Draws a schedule of ours over the steps 0 ... `steps`; returns the axes."""
     last = count("steps", steps)
     axes = new_axes() if axes is None else axes
-    at = np.unique(np.linspace(0, last, POINTS + 1).round().astype(int))
-    # One step at a time: schedules of other makers may not take many.
-    axes.plot(at, [float(schedule(int(step))) for step in at])
-    axes.set(xlabel="step", ylabel=type(schedule).__name__)
+    even = np.linspace(0, last, POINTS + 1).round()
+    # A peak between two of them would be missed.
+    extremes = [step for step in schedule.landmarks() if step <= last]
+    at = np.unique([*even, *extremes]).astype("int32")
+    name = type(schedule).__name__
+    axes.plot(at, _values(schedule, at), label=name)
+    axes.set(xlabel="step", ylabel=name)
     axes.grid(alpha=0.3)
     return axes
+
+
+def _values(schedule: Any, at: np.ndarray) -> Any:
+    try:
+        return keras.ops.convert_to_numpy(schedule(at))
+    except Exception:  # Whatever a backend raises where a part of Keras' own takes but one step.
+        return [float(schedule(int(step))) for step in at]

@@ -56,5 +56,9 @@ class Schedule(LearningRateSchedule):
         raise NotImplementedError(f"{type(self).__name__} has no `get_config`.")
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.get_config())
-        return f"{type(self).__name__}({arguments})"
+        try:
+            arguments = {name: getattr(self, name) for name in self.get_config()}
+        except (AttributeError, NotImplementedError):  # A subclass may keep them as it likes.
+            return object.__repr__(self)
+        listed = ", ".join(f"{name}={each!r}" for name, each in arguments.items())
+        return f"{type(self).__name__}({listed})"

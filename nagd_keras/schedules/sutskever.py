@@ -41,6 +41,7 @@ class SutskeverMomentum(Schedule):
 
     def value(self, step: Any) -> Any:
         """Returns mu at a tensor of steps."""
+        step = ops.maximum(step, ops.zeros_like(step))
         stair = real(ops.floor_divide(step, ops.cast(self.period, step.dtype)))
         return at_most(1 - 0.5 / (stair + 1), self.max_momentum)
 
