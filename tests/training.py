@@ -82,7 +82,6 @@ WAYS = [
     Way("accumulation", optimizer={"gradient_accumulation_steps": 2}),
     Way("mixed float16", policy="mixed_float16", dtype="float16"),
     Way("initial epoch", fits=({"epochs": 5, "initial_epoch": 2},)),
-    Way("second fit", fits=({"epochs": 3}, {"epochs": 2})),
     Way("second fit goes on", fits=({"epochs": 3}, {"epochs": 5, "initial_epoch": 3})),
 ]
 
