@@ -166,9 +166,13 @@ class Hyperparameter:
             source.assign(self.number(value, f"{self.name}={value!r}", alternatives=""))
 
     def serialized(self, source: Any) -> Any:
-        """Returns what stands for `source` in an optimizer's config."""
+        """Returns what stands for `source` in an optimizer's config.
+
+        Raises:
+            ValueError: if it is a schedule or a callable that Keras would not load again.
+        """
         if callable(source):
-            return keras.saving.serialize_keras_object(source)
+            return _loadable(self.name, source)
         value = float(source.numpy())
         if keras.backend.standardize_dtype(source.dtype) == "float32":
             # The shortest decimal that gives it back: 0.9, not 0.8999999761581421.
@@ -191,6 +195,29 @@ def deserialized(value: Any, custom_objects: dict[str, Any] | None = None) -> An
     if isinstance(value, dict):
         return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
     return value
+
+
+def _loadable(name: str, source: Any) -> Any:
+    """Returns Keras' config of a schedule or a callable; raises if it could not be loaded."""
+    reason = "it is a lambda, which is code, and code from a file is not safe to load"
+    if getattr(source, "__name__", "") != "<lambda>":
+        try:
+            config = keras.saving.serialize_keras_object(source)
+            again = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        except Exception as error:  # Keras raises errors of many kinds.
+            reason = str(error).partition("\n")[0]
+        else:
+            # A function is found by its name, which may be that of one of Keras' own.
+            if type(again) is type(source) and (again is source or not inspect.isroutine(source)):
+                return config
+            reason = f"Keras would load {again!r} in its place"
+    kind = "schedule" if isinstance(source, LearningRateSchedule) else "callable"
+    raise ValueError(
+        f"The optimizer cannot be saved or copied, since its {name} could not be loaded again. "
+        f"Received: {name}={source!r}, and {reason}. Decorate the {kind}'s definition, a function "
+        "or a class with `get_config`, with `@keras.saving.register_keras_serializable()`; or "
+        "give a number or a schedule of Keras or nagd_keras. `save_weights` works as it is."
+    )
 
 
 def _check_takes_no_arguments(name: str, function: Any) -> None:

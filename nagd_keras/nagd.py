@@ -8,6 +8,7 @@ from typing import Any, Never, TypeAlias
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
+from nagd_keras.backends import track_in_checkpoints
 from nagd_keras.gradients import check_gradients
 from nagd_keras.hyperparameters import (
     LEARNING_RATE,
@@ -18,7 +19,8 @@ from nagd_keras.hyperparameters import (
 )
 from nagd_keras.live import SETTABLE, LiveHyperparameters
 from nagd_keras.multipliers import checked_multipliers, matched
-from nagd_keras.points import Points, without_points
+from nagd_keras.persistence import NamedState
+from nagd_keras.points import Points
 from nagd_keras.tensors import dense, global_norm, number, tensor, wide_dtype
 from nagd_keras.update_rule import TO_LOOK_AHEAD, nesterov_update
 
@@ -27,7 +29,7 @@ Number: TypeAlias = float | LearningRateSchedule | Callable[[], Any]
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
-class NAGD(LiveHyperparameters):
+class NAGD(NamedState, LiveHyperparameters):
     r"""Nesterov accelerated gradient descent, exact for any learning-rate and momentum sequence.
 
     With iterate $\theta$, velocity $v$, `momentum` $\mu_t$ and `learning_rate` $\varepsilon_t$,
@@ -164,18 +166,23 @@ class NAGD(LiveHyperparameters):
         self._multipliers = learning_rate_multipliers
         self._factors: list[float] = []  # of the variables, in their order
         self._displacements: list[Any] = []
+        self._names_in_checkpoint = track_in_checkpoints(self)
 
     # State
 
     def build(self, variables: Iterable[Any]) -> None:
         """Creates one displacement, zero at first, for each of the model's variables.
 
+        A state that was loaded before now comes into them.
+
         Raises:
-            ValueError: if a pattern of `learning_rate_multipliers` fits none of the variables.
+            ValueError: if a pattern of `learning_rate_multipliers` fits none of the variables, or
+                if the state that was loaded is that of others.
         """
-        if self.built:
-            return
         variables = list(variables)
+        # Keras builds the optimizer for no variables at all where it loads its older format.
+        if self.built or not variables:
+            return
         self._factors = matched(self._multipliers, variables)
         before = len(self._variables)
         self.built: bool
@@ -188,10 +195,12 @@ class NAGD(LiveHyperparameters):
                 else self.add_variable_from_reference(variable, name="displacement")
                 for variable in variables
             ]
+            self._load_waiting()
         except BaseException:
             # So that the next step says what is wrong, or mends it.
             self.built = False
             del self._variables[before:]
+            self._displacements = []
             raise
 
     @property
@@ -241,7 +250,17 @@ class NAGD(LiveHyperparameters):
 
         Gives the bits back that `swap_to_iterate` found; variables that were changed meanwhile
         become theta_t + s_t. Does nothing if the variables hold the look-ahead point.
+
+        Raises:
+            ValueError: if a state that was saved at the iterate was loaded, and the optimizer does
+                not know the variables yet.
         """
+        if not self.built and self.at_iterate:
+            raise ValueError(
+                "The optimizer's state was saved while the variables held the iterate, and loaded "
+                "before the optimizer was built. Call optimizer.build(model.trainable_variables) "
+                "first, so that it knows the variables."
+            )
         self._points.to_look_ahead(self._trainable_variables, self._displacements)
 
     @property
@@ -266,16 +285,6 @@ class NAGD(LiveHyperparameters):
     def callback_state(self) -> Any:
         """The numbers that `nagd_keras.callbacks` keep here, to be saved; NaN where none is."""
         return self._callback_state
-
-    def save_own_variables(self, store: Any) -> None:
-        """Writes the state into a store of Keras' saving."""
-        super().save_own_variables(store)
-        self._points.save(store)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Reads the state that `save_own_variables` wrote; warns, as Keras does, if it misfits."""
-        super().load_own_variables({key: store[key] for key in without_points(store.keys())})
-        self._points.load(store, self._trainable_variables, self._displacements)
 
     # Updates
 

@@ -1,15 +1,12 @@
 """Which of Nesterov's two points the model's variables hold, and the way from one to the other."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from nagd_keras.tensors import number, tensor, wide_dtype
 from nagd_keras.update_rule import iterate, look_ahead
-
-_KEY = "look_ahead_"  # of the entries that a saved state has besides Keras' own
 
 
 class Points:
@@ -62,28 +59,13 @@ class Points:
         self.flag.assign(0)
         self._remembered = None
 
-    def save(self, store: Any) -> None:
-        """Adds the remembered point to a saved state."""
-        if number(self.flag):
-            for i, w in (self._remembered or {}).items():
-                store[f"{_KEY}{i}"] = keras.ops.convert_to_numpy(w)
+    def remembered(self) -> dict[int, Any]:
+        """Returns the look-ahead point, by the places of the variables that have left it."""
+        return dict(self._remembered or {}) if number(self.flag) else {}
 
-    def load(self, store: Any, variables: Sequence[Any], displacements: Sequence[Any]) -> None:
-        """Remembers what `save` added, once the flag has its saved value."""
-        self._remembered = None
-        present = set(store.keys())
-        keys = {i: f"{_KEY}{i}" for i, s in enumerate(displacements) if s is not None}
-        saved = {i: key for i, key in keys.items() if key in present}
-        if number(self.flag) and saved:
-            self._remembered = {
-                i: keras.ops.convert_to_tensor(np.asarray(store[key]), dtype=variables[i].dtype)
-                for i, key in saved.items()
-            }
-
-
-def without_points(keys: Iterable[str]) -> list[str]:
-    """Returns the keys of a saved state that are Keras' own."""
-    return [key for key in keys if not key.startswith(_KEY)]
+    def remember(self, point: Mapping[int, Any]) -> None:
+        """Takes a look-ahead point that was saved; it counts if the flag is set."""
+        self._remembered = {i: keras.ops.convert_to_tensor(w) for i, w in point.items()} or None
 
 
 def _moving(variables: Sequence[Any], displacements: Sequence[Any]) -> list[int]:

@@ -1,0 +1,253 @@
+"""Files that are whole or not there: saving and loading that a crash or a bad disk cannot spoil."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import keras
+
+from nagd_keras.nagd import NAGD
+from nagd_keras.state import values_of
+
+_MODELS, _WEIGHTS = (".keras", ".h5"), (".weights.h5",)  # the endings of their names
+_SEAL = b"\nnagd_keras sha256 "  # ends an HDF5 file, before the digest of all that precedes it
+_SEALED = len(_SEAL) + 64
+
+
+class DamagedFileError(ValueError):
+    """A file is truncated, has changed since it was written, or is no file of its kind."""
+
+
+def save_model(model: Any, filepath: str | os.PathLike[str]) -> None:
+    """Saves a model and its optimizer's state, as `model.save`, in one step.
+
+    The file is written under another name in the same folder, made durable and renamed. A process
+    that is killed, or a disk that is full, leaves what was at `filepath` before. One process at a
+    time may write to a path.
+
+    Args:
+        model: the Keras model.
+        filepath: a path that ends in `.keras`, or in `.h5` for Keras' older format.
+
+    Raises:
+        ValueError: for another ending, or an optimizer that could not be loaded again.
+        OSError: if the file cannot be written; the message names it.
+
+    Example:
+        >>> import keras, pathlib, tempfile
+        >>> from nagd_keras import NAGD, saving
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(optimizer=NAGD(momentum=0.95), loss="mse")
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.keras"
+        >>> saving.save_model(model, path)
+        >>> saving.load_model(path).optimizer.get_config()["momentum"]
+        0.95
+    """
+    path = Path(filepath)
+    legacy = path.suffix == ".h5"
+    lost = _lost_in_older_format(model) if legacy else ""
+    if lost:
+        raise ValueError(
+            f"Keras' older format cannot hold {lost}. Received: {path}. Save the model in a file "
+            "that ends in .keras."
+        )
+    # In that format Keras takes the optimizer out of what the model was compiled with.
+    settings = getattr(getattr(model, "_compile_config", None), "config", {}) if legacy else {}
+    kept = dict(settings)
+    try:
+        _written(path, _MODELS, model.save)
+    finally:
+        settings.update(kept)
+
+
+def save_weights(model: Any, filepath: str | os.PathLike[str]) -> None:
+    """Saves a model's weights and its optimizer's state, as `model.save_weights`, in one step.
+
+    Args:
+        model: the Keras model, built.
+        filepath: a path that ends in `.weights.h5`.
+
+    Raises:
+        ValueError: for another ending, or a model that is not built.
+        OSError: if the file cannot be written; the message names it.
+    """
+    _written(Path(filepath), _WEIGHTS, model.save_weights)
+
+
+def load_model(filepath: str | os.PathLike[str], **settings: Any) -> Any:
+    """Loads a model, as `keras.saving.load_model`, from a file that is found to be whole.
+
+    Keras reads a file in which bytes have changed as if nothing were the matter. Here all bytes are
+    compared with the checksums that a `.keras` file has, whoever wrote it, and that an `.h5` file
+    has if `save_model` wrote it.
+
+    Args:
+        filepath: the path of a `.keras` or `.h5` file.
+        settings: arguments of `keras.saving.load_model`, such as `custom_objects`.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, or Keras cannot load it; the message names it.
+    """
+    path = Path(filepath)
+    check(path)
+    with _naming(path):
+        return keras.saving.load_model(path, **settings)
+
+
+def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) -> None:
+    """Loads what `save_weights` saved, as `model.load_weights`: all of it or nothing.
+
+    Where Keras stops half-way, since the optimizer's state is that of another model perhaps, the
+    variables of the model and of its optimizer get back what they held before.
+
+    Args:
+        model: the Keras model, built.
+        filepath: the path of a `.weights.h5` or `.keras` file.
+        settings: arguments of `model.load_weights`, such as `skip_mismatch`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, or does not fit the model; the message names it.
+    """
+    path = Path(filepath)
+    check(path)
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *(optimizer.variables if optimizer is not None else ())]
+    before = [values_of(variable) for variable in variables]
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+    named = [inner] if isinstance(inner, NAGD) else []
+    notes = [nagd.unsaved() for nagd in named]
+    with _naming(path):
+        try:
+            model.load_weights(path, **settings)
+        except BaseException:
+            for variable, array in zip(variables, before, strict=True):
+                variable.assign(array)
+            for nagd, kept in zip(named, notes, strict=True):
+                nagd.put_back(kept)
+            raise
+
+
+def check(filepath: str | os.PathLike[str]) -> None:
+    """Reads a file and compares it with the checksums that it holds, if it has any.
+
+    Args:
+        filepath: the path of a file that ends in `.keras` or `.h5`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged; a `DamagedFileError`.
+    """
+    path = Path(filepath)
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"There is no file to load at {path}, which {kind}.")
+    damaged = f"The file {path} is damaged, or not a file that Keras wrote: "
+    if path.suffix == ".keras":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                wrong = archive.testzip()
+        except Exception as error:  # zipfile raises many kinds for what it cannot read.
+            raise DamagedFileError(f"{damaged}{error}. Load another copy of it.") from error
+        if wrong is not None:
+            raise DamagedFileError(
+                f"{damaged}its part {wrong} does not have the checksum that it was written with. "
+                "Load another copy of it."
+            )
+    else:
+        with path.open("rb") as file:
+            length = max(0, file.seek(0, os.SEEK_END) - _SEALED)
+            file.seek(length)
+            seal, digest = file.read(len(_SEAL)), file.read()
+            if seal == _SEAL and _digest(file, length) != digest:
+                raise DamagedFileError(
+                    f"{damaged}it does not have the checksum that it was written with. Load "
+                    "another copy of it."
+                )
+
+
+def _lost_in_older_format(model: Any) -> str:
+    """Returns what of a model cannot be loaded again from an `.h5` file, or nothing."""
+    optimizer = getattr(model, "optimizer", None)
+    if hasattr(optimizer, "inner_optimizer"):
+        return f"the state of {type(optimizer).__name__} and the optimizer within"
+    if any("bfloat16" in str(variable.dtype) for variable in model.variables):
+        return "weights of the dtype bfloat16"
+    if isinstance(optimizer, NAGD):
+        if optimizer.not_decayed():
+            return "what was excluded from weight decay"
+        if optimizer.at_iterate:
+            return "the look-ahead point of a model at its iterate"
+    return ""
+
+
+def _written(path: Path, endings: tuple[str, ...], write: Callable[[Path], Any]) -> None:
+    ending = ".weights.h5" if path.name.endswith(".weights.h5") else path.suffix
+    if ending not in endings:
+        raise ValueError(
+            f"The name of the file must end in {' or '.join(endings)}. Received: {path}."
+        )
+    if path.is_dir():
+        raise IsADirectoryError(f"The model cannot be saved at {path}, which is a folder.")
+    # One name for each path: what a killed process left there, the next one writes over.
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        write(partial)
+        _seal(partial)
+        os.replace(partial, path)
+        _make_durable(path.parent)
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"The model could not be saved at {path}: {error}. What was there before is there "
+            "still. Free some space, or choose another folder",
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _seal(path: Path) -> None:
+    """Ends an HDF5 file with its digest, which its readers ignore, and makes the file durable."""
+    with path.open("r+b") as file:
+        if path.suffix == ".h5":
+            file.write(_SEAL + _digest(file, file.seek(0, os.SEEK_END)))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _digest(file: BinaryIO, length: int) -> bytes:
+    """Returns the digest of a file's first bytes, and leaves it behind them."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while file.tell() < length:
+        digest.update(file.read(min(1 << 20, length - file.tell())))
+    return digest.hexdigest().encode()
+
+
+def _make_durable(folder: Path) -> None:
+    """Writes a folder's list of names to the disk, on systems that can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turns what Keras raises into an error that names the file."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"The file {path} could not be loaded. {error}") from error
