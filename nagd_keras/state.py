@@ -88,8 +88,10 @@ class State:
         if MANIFEST not in keys:
             raise ValueError(
                 f"The saved optimizer state was not written by NAGD: it has {len(keys)} arrays "
-                "without names. NAGD loads what NAGD saved. To go on from Keras' SGD, load the "
-                "model with the optimizer that it was saved with, then call "
+                "without names. NAGD loads what NAGD saved. If it was saved under the dtype policy "
+                "mixed_float16, where Keras' LossScaleOptimizer holds NAGD, set that policy before "
+                "loading: keras.config.set_dtype_policy('mixed_float16'). To go on from Keras' "
+                "SGD, load the model with the optimizer that it was saved with, then call "
                 "`nagd_keras.convert.adopt(model)`."
             )
         text = np.asarray(store[MANIFEST]).astype(np.uint8).tobytes()
