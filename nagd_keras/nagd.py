@@ -372,14 +372,19 @@ class NAGD(NamedState, LiveHyperparameters):
         """Returns what `from_config` needs, with live numbers as they are now.
 
         What a schedule was scaled by is no part of it, but of the state.
+
+        Raises:
+            ValueError: for a schedule or a callable that could not be loaded again.
         """
-        config: dict[str, Any] = super().get_config()
-        config["learning_rate"] = LEARNING_RATE.serialized(self._learning_rate)
-        config["momentum"] = MOMENTUM.serialized(self._momentum)
-        config["learning_rate_multipliers"] = checked_multipliers(self._multipliers)
+        # First, as it refuses what cannot be loaded again, of which Keras' own only warns.
+        own: dict[str, Any] = {
+            "learning_rate": LEARNING_RATE.serialized(self._learning_rate),
+            "momentum": MOMENTUM.serialized(self._momentum),
+            "learning_rate_multipliers": checked_multipliers(self._multipliers),
+        }
         if self._weight_decay is not None:
-            config["weight_decay"] = WEIGHT_DECAY.serialized(self._weight_decay)
-        return config
+            own["weight_decay"] = WEIGHT_DECAY.serialized(self._weight_decay)
+        return {**super().get_config(), **own}
 
     @classmethod
     def from_config(

@@ -1,10 +1,11 @@
 """Files that are whole or not there: saving and loading that a crash or a bad disk cannot spoil."""
 
 import hashlib
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +17,7 @@ from nagd_keras.state import values_of
 _MODELS, _WEIGHTS = (".keras", ".h5"), (".weights.h5",)  # the endings of their names
 _SEAL = b"\nnagd_keras sha256 "  # ends an HDF5 file, before the digest of all that precedes it
 _SEALED = len(_SEAL) + 64
+_OVERHEAD = 1 << 13  # bytes that HDF5 takes at most for the names of one array
 
 
 class DamagedFileError(ValueError):
@@ -59,7 +61,7 @@ def save_model(model: Any, filepath: str | os.PathLike[str]) -> None:
     settings = getattr(getattr(model, "_compile_config", None), "config", {}) if legacy else {}
     kept = dict(settings)
     try:
-        _written(path, _MODELS, model.save)
+        _written(path, _MODELS, model, model.save)
     finally:
         settings.update(kept)
 
@@ -75,7 +77,7 @@ def save_weights(model: Any, filepath: str | os.PathLike[str]) -> None:
         ValueError: for another ending, or a model that is not built.
         OSError: if the file cannot be written; the message names it.
     """
-    _written(Path(filepath), _WEIGHTS, model.save_weights)
+    _written(Path(filepath), _WEIGHTS, model, model.save_weights)
 
 
 def load_model(filepath: str | os.PathLike[str], **settings: Any) -> Any:
@@ -189,7 +191,9 @@ def _lost_in_older_format(model: Any) -> str:
     return ""
 
 
-def _written(path: Path, endings: tuple[str, ...], write: Callable[[Path], Any]) -> None:
+def _written(
+    path: Path, endings: tuple[str, ...], model: Any, write: Callable[[Path], Any]
+) -> None:
     ending = ".weights.h5" if path.name.endswith(".weights.h5") else path.suffix
     if ending not in endings:
         raise ValueError(
@@ -200,6 +204,8 @@ def _written(path: Path, endings: tuple[str, ...], write: Callable[[Path], Any])
     # One name for each path: what a killed process left there, the next one writes over.
     partial = path.with_name(f".partial-{path.name}")
     try:
+        if path.suffix == ".h5":
+            _reserve(partial, model)
         write(partial)
         _seal(partial)
         os.replace(partial, path)
@@ -207,11 +213,29 @@ def _written(path: Path, endings: tuple[str, ...], write: Callable[[Path], Any])
     except OSError as error:
         raise type(error)(
             error.errno,
-            f"The model could not be saved at {path}: {error}. What was there before is there "
-            "still. Free some space, or choose another folder",
+            # HDF5 adds lines about its own affairs.
+            f"The model could not be saved at {path}: {str(error).partition(os.linesep)[0]}. What "
+            "was there before is there still. Free some space, or choose another folder",
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # It is not there if all went well, or the folder is read-only.
+            partial.unlink()
+
+
+def _reserve(path: Path, model: Any) -> None:
+    """Raises OSError if there is no space for an HDF5 file of the model's weights and state.
+
+    HDF5 writes last when a file is closed. Where the disk is full then, it leaves the process in
+    a state in which it crashes sooner or later.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *(optimizer.variables if optimizer is not None else ())]
+    itemsizes = {"64": 8, "32": 4, "16": 2}
+    size = sum(
+        itemsizes.get(str(v.dtype)[-2:], 1) * math.prod(v.shape) + _OVERHEAD for v in variables
+    )
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, _OVERHEAD + size)
 
 
 def _seal(path: Path) -> None:
