@@ -8,7 +8,6 @@ with the one in memory to the last bit, and trained on.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import keras
 import matplotlib
 import numpy as np
 
-from nagd_keras import NAGD
+from nagd_keras import NAGD, saving
 
 matplotlib.use("Agg")  # Figures go to files; no display is needed.
 import matplotlib.pyplot as plt
@@ -210,13 +209,6 @@ def draw(results: list[Result], target: float, path: Path) -> None:
     plt.close(figure)
 
 
-def save(model: Any, path: Path) -> None:
-    """Writes the model under another name first, so that `path` never holds half a model."""
-    unfinished = path.with_name(f"{path.stem}.unfinished{path.suffix}")
-    model.save(unfinished)
-    os.replace(unfinished, path)
-
-
 def check_identical(loaded: Any, model: Any) -> int:
     """Compares all variables of two models and of their optimizers; returns how many there are."""
     pairs = list(
@@ -247,8 +239,8 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     print(f"\nLoss curves: {figure}")
 
     path = options.output / f"{options.dataset}.keras"
-    save(results[-1].model, path)
-    loaded = keras.saving.load_model(path)
+    saving.save_model(results[-1].model, path)  # whole, or not at all
+    loaded = saving.load_model(path)
     count = check_identical(loaded, results[-1].model)
     print(f"Model: {path} ({path.stat().st_size / 1024:.0f} KB), loaded again: {count} variables")
     print(f"of model and optimizer are identical to the bit, age {int(loaded.optimizer.age)}.")
