@@ -38,8 +38,9 @@ def from_optax_sgd(
     chained without a state of its own (`clip`, `add_decayed_weights`): that is for you to know.
     Where a schedule counts the steps, `iterations` and `age` become that count, else 0.
 
-    Flax orders the axes of Dense, Conv and Embed as Keras does. Equinox' Linear has (out, in), to
-    be transposed by (1, 0), and its convolutions are ordered as PyTorch's, see `from_torch_sgd`.
+    Flax orders the axes of Dense, Conv and Embed as Keras does (its ConvTranspose is turned
+    around, which no order of axes undoes). Equinox' Linear has (out, in), to be transposed by
+    (1, 0), and its convolutions are ordered as PyTorch's, see `from_torch_sgd`.
 
     Args:
         state: the state of `optax.sgd`, or of `optax.inject_hyperparams(optax.sgd)`.

@@ -44,12 +44,12 @@ def from_torch_sgd(
     | kernel of DepthwiseConv1D, depth_multiplier=1 | (2, 0, 1) |
     | kernel of DepthwiseConv2D, depth_multiplier=1 | (2, 3, 0, 1) |
     | embeddings of Embedding | None |
-    | kernel, recurrent_kernel of LSTM, use_bias=False | (1, 0) |
+    | kernel, recurrent_kernel of LSTM and SimpleRNN, use_bias=False | (1, 0) |
 
     Others are no permutation of axes: a Dense behind a Flatten of channels-last images, depthwise
-    convolutions with a larger multiplier, the biases of LSTM (PyTorch has two), GRU (another order
-    of gates), MultiHeadAttention. Do to their buffers what was done to the weights, put them into
-    the state dict as NumPy arrays, and give None for them.
+    convolutions with a larger multiplier, the biases of recurrent layers (PyTorch has two), GRU
+    (another order of gates), MultiHeadAttention. Do to their buffers what was done to the weights,
+    put them into the state dict as NumPy arrays, and give None for them.
 
     Groups may have different learning rates, which become `learning_rate_multipliers`; the first
     group's is that of the optimizer. PyTorch's state counts no steps: `iterations` and `age`
