@@ -73,13 +73,11 @@ CASES = [
     Case("gradient descent", {"momentum": 0.0}),
     Case("schedule", {"learning_rate": FALLING}),
     Case("callable", {"learning_rate": constant_rate}),
-    Case("weight decay", {"weight_decay": 0.05}),
     Case("weight decay, one excluded", {"weight_decay": 0.05}, exclude),
     Case("weight decay, one excluded by name", {"weight_decay": 0.05}, exclude_by_name),
     Case("clipnorm", {"clipnorm": 0.2}),
     Case("clipvalue", {"clipvalue": 0.1}),
     Case("global_clipnorm", {"global_clipnorm": 0.3}),
-    Case("average", {"use_ema": True, "ema_momentum": 0.9}),
     Case(
         "average, overwriting",
         {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 5},
@@ -90,7 +88,6 @@ CASES = [
         {"learning_rate": FALLING, "use_ema": True, "ema_overwrite_frequency": 3, **ACCUMULATION},
         steps=4 * 4 + 3,
     ),
-    Case("accumulation, first window", {**ACCUMULATION}, steps=3),
     Case("loss scale", {"loss_scale_factor": 8.0}),
     Case("everything", {"learning_rate": FALLING, "weight_decay": 0.05, "clipnorm": 0.5}, exclude),
     # Whose momentum is the same number in bfloat16; Keras' SGD would round another.
