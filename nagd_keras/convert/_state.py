@@ -75,15 +75,20 @@ def carry(old: Any, new: Any) -> None:
                 setattr(new, name, getattr(old, name))
     for source, target in pairs:
         if source is not None and target is not None:
-            target.assign(tensor(source))
+            _copy(source, target)
 
 
 def carry_loss_scale(old: Any, new: Any) -> None:
     """Gives a new LossScaleOptimizer, around another optimizer, the state of an old one."""
     if old.built:
         new.build(list(new.inner_optimizer._trainable_variables))
-        new.step_counter.assign(tensor(old.step_counter))
-        new.dynamic_scale.assign(tensor(old.dynamic_scale))
+        _copy(old.step_counter, new.step_counter)
+        _copy(old.dynamic_scale, new.dynamic_scale)
+
+
+def _copy(source: Any, target: Any) -> None:
+    # JAX would have both share the memory, which `fit` gives away with the one that it trains.
+    target.assign(keras.ops.copy(tensor(source)))
 
 
 def set_optimizer(model: Any, optimizer: Any) -> None:

@@ -57,7 +57,7 @@ def from_keras_sgd(optimizer: Any) -> NAGD:
         >>> sgd.apply([keras.ops.ones(1)], [x])
         >>> optimizer = convert.from_keras_sgd(sgd)
         >>> optimizer.apply([keras.ops.ones(1)], [x])
-        >>> int(optimizer.age), float(x[0])
+        >>> int(optimizer.age), float(x.numpy()[0])
         (2, -0.625)
     """
     _check_sgd(optimizer)
@@ -107,7 +107,7 @@ def to_keras_sgd(optimizer: NAGD) -> Any:
         >>> optimizer.apply([keras.ops.ones(1)], [x])
         >>> sgd = convert.to_keras_sgd(optimizer)
         >>> sgd.apply([keras.ops.ones(1)], [x])
-        >>> sgd.nesterov, float(x[0])
+        >>> sgd.nesterov, float(x.numpy()[0])
         (True, -0.625)
     """
     _check_nagd(optimizer)
