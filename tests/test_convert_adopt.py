@@ -130,19 +130,15 @@ def doubled(y_true, y_pred):
     return 2 * keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
 
 
-def tracked_by_tensorflow(model):
-    """What TensorFlow would save as parts of the model; `compile` makes the optimizer none."""
-    return list(getattr(model, "_trackable_children", dict)())
-
-
 def test_all_that_was_compiled_is_kept():
     metric, weighted = keras.metrics.MeanAbsoluteError(), keras.metrics.RootMeanSquaredError()
     settings = {"loss": [doubled], "loss_weights": [0.5], "metrics": [metric]}
     model = trained(**settings, weighted_metrics=[weighted])
     before = {**vars(model), **model._compile_config.config}
-    metrics, tracked = model.get_metrics_result(), tracked_by_tensorflow(model)
+    metrics = model.get_metrics_result()
     convert.adopt(model)
-    assert tracked_by_tensorflow(model) == tracked
+    if hasattr(model, "_trackable_children"):  # of which TensorFlow makes its checkpoints
+        assert model._trackable_children()["optimizer"] is model.optimizer
     after = {**vars(model), **model._compile_config.config}
     changed = {name for name in after if after[name] is not before[name]}
     assert changed == {"optimizer", "train_function"}

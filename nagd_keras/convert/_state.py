@@ -98,9 +98,8 @@ def set_optimizer(model: Any, optimizer: Any) -> None:
     it was compiled, and the arguments of a model's own `compile`. Nothing here can fail half-way.
     """
     compile_config = model._compile_config.config  # from which a saved model is compiled again
-    # Past Keras and TensorFlow, which would track it as a part of the model. So does `compile`.
-    object.__setattr__(model, "optimizer", optimizer)
-    object.__setattr__(model, "train_function", None)
+    model.optimizer = optimizer
+    model.train_function = None  # to be compiled again
     compile_config["optimizer"] = optimizer
 
 
