@@ -96,6 +96,11 @@ class NamedState(keras.optimizers.Optimizer):
             known = of_dtype(array, dtype)  # which a bfloat16 is not in Keras' older format
             variable.assign(array if known is None else known)
 
+    @property
+    def trained_variables(self) -> list[Any]:
+        """The model's variables that the optimizer was built for."""
+        return list(self._trainable_variables)
+
     def unsaved(self) -> tuple[Any, ...]:
         """Returns what the optimizer remembers beside its variables, for `put_back`."""
         waiting = self._waiting, self._unnamed, self._checkpoint
@@ -112,7 +117,7 @@ class NamedState(keras.optimizers.Optimizer):
     def _state(self) -> State:
         variables = self._trainable_variables if self.built else []
         paths = paths_of(variables)
-        present = {name: values_of(v) for name, v in self._named_variables().items()}
+        present = {name: values_of(v) for name, v in self.named_variables().items()}
         waiting = self._waiting
         if waiting is not None:
             return replace(waiting, arrays={**waiting.arrays, **present})
@@ -129,7 +134,7 @@ class NamedState(keras.optimizers.Optimizer):
 
     def _load(self, state: State) -> None:
         numbers = {name: array for name, array in state.arrays.items() if not name.path}
-        variables = self._named_variables()
+        variables = self.named_variables()
         if not self.built:
             plan = fitted(numbers, variables)
             self._waiting, self._unnamed = (state if state.built else None), None
@@ -151,7 +156,7 @@ class NamedState(keras.optimizers.Optimizer):
         if waiting is None and unnamed is None:
             return
         check_lifted()
-        slots = {name: v for name, v in self._named_variables().items() if name.path}
+        slots = {name: v for name, v in self.named_variables().items() if name.path}
         # The step that is being compiled, perhaps, must not do this again each time it runs.
         with lifted():
             if waiting is not None:
@@ -170,7 +175,8 @@ class NamedState(keras.optimizers.Optimizer):
         self._load_extras(state)
         return plan
 
-    def _named_variables(self) -> dict[Name, Any]:
+    def named_variables(self) -> dict[Name, Any]:
+        """Returns the optimizer's variables by name, in the order of `variables`."""
         # Keras has these lists only where they are in use.
         slots = {
             "average": getattr(self, "_model_variables_moving_average", []),
@@ -243,7 +249,7 @@ class NamedState(keras.optimizers.Optimizer):
         with lifted():
             lost = [
                 str(name)
-                for name, variable in self._named_variables().items()
+                for name, variable in self.named_variables().items()
                 if name.path and checksum(values_of(variable)) != state.checksums[name]
             ]
         if lost:
@@ -257,7 +263,7 @@ class NamedState(keras.optimizers.Optimizer):
     def _check_order(self, state: State) -> State:
         state = state.matched(self._trainable_variables) if state.built else state
         names = [name for name in state.arrays if name.slot != _LOOK_AHEAD]
-        here = list(self._named_variables())
+        here = list(self.named_variables())
         if names != here:
             moved = [f"{a} for {b}" for a, b in zip(names, here, strict=False) if a != b]
             raise ValueError(

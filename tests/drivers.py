@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from nagd_keras.tensors import wide_dtype
+
 
 def _eager(optimizer: Any, variables: Sequence[Any]) -> Callable[[Sequence[Any]], None]:
     return lambda gradients: optimizer.apply(gradients, variables)
@@ -93,5 +95,6 @@ def assert_identical(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
 
 def to_float64(tensor: Any) -> np.ndarray:
     # The cast reads a variable; the arrays that Keras and TensorFlow make of variables and of
-    # bfloat16 do not follow NumPy 2.
-    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float64")))
+    # bfloat16 do not follow NumPy 2. JAX has no float64 unless it is told to.
+    wide = keras.ops.cast(tensor, wide_dtype(tensor))
+    return np.asarray(keras.ops.convert_to_numpy(wide)).astype(np.float64)

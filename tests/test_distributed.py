@@ -69,6 +69,16 @@ for a, b in zip(again.optimizer.variables, two.optimizer.variables, strict=True)
     np.testing.assert_array_equal(a.numpy(), b.numpy())
 print("saved")
 
+# A model is adopted, outside the scope, by one that goes on in both replicas.
+from nagd_keras import convert
+
+with strategy.scope():
+    adopted, kept = train(nesterov), train(nesterov)
+convert.adopt(adopted)
+for model in (adopted, kept):
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+print("adopted:", close(adopted, kept), int(adopted.optimizer.age.numpy()))
+
 # A range test of a model that nothing has built yet, outside the scope.
 from nagd_keras import callbacks
 
@@ -97,6 +107,7 @@ def test_two_replicas(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "as Keras: True" in result.stdout
     assert "saved" in result.stdout
+    assert "adopted: True 16" in result.stdout
     assert "range test: 20" in result.stdout
     for name in ("HyperparameterMonitor", "StopAtTolerance"):
         assert f"{name} cannot tell the norm" in result.stdout

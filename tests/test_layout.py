@@ -15,7 +15,7 @@ PACKAGE = Path(nagd_keras.__file__).parent
 # What each module, or each module of a package, may import of this package; besides it all may
 # import the standard library, keras and numpy.
 LAYERS = {
-    "__init__": {"_backend", "nagd", "callbacks", "saving", "schedules"},
+    "__init__": {"_backend", "nagd", "callbacks", "convert", "saving", "schedules"},
     "_backend": set(),
     "_tensorflow": set(),
     "backends": {"_tensorflow"},
@@ -53,19 +53,22 @@ LAYERS = {
         "tensors",
         "figures",
     },
+    "convert": {"convert", "nagd", "hyperparameters", "state", "tensors"},
 }
 # Packages that only one module may import, as they may be absent.
 OPTIONAL = {"figures": {"matplotlib"}, "_tensorflow": {"tensorflow"}}
 # What NAGD uses of Keras that is not documented; see the comments where it does.
 PRIVATE = {
     "_accumulated_gradients",
-    "_model_variables_moving_average",
     "_apply_weight_decay",
     "_backend_update_step",
     "_clip_gradients",
+    "_exclude_from_weight_decay",
+    "_exclude_from_weight_decay_pattern",
     "_get_variable_index",
     "_iterations",
     "_learning_rate",
+    "_model_variables_moving_average",
     "_trainable_variables",
     "_use_weight_decay",
     "_variables",
@@ -103,37 +106,46 @@ def test_imports_run_one_way():
                 assert not full.startswith("keras.src"), "Keras' public names only"
 
 
-@pytest.mark.parametrize("name", ["__init__", "schedules.__init__", "callbacks.__init__"])
+@pytest.mark.parametrize("name", ["", "schedules.", "callbacks.", "convert."])
 def test_init_only_re_exports(name):
-    for node in modules()[name].body:
+    for node in modules()[f"{name}__init__"].body:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         assert docstring or isinstance(node, (ast.ImportFrom, ast.Assign))
 
 
-@pytest.mark.parametrize("package", [nagd_keras, nagd_keras.schedules, nagd_keras.callbacks])
+@pytest.mark.parametrize(
+    "package", [nagd_keras, nagd_keras.schedules, nagd_keras.callbacks, nagd_keras.convert]
+)
 def test_all_is_sorted_and_there(package):
     assert sorted(package.__all__) == list(package.__all__)
     assert all(hasattr(package, name) for name in package.__all__)
 
 
-def keras_sgd():
-    """An optimizer of Keras' that has all kinds of state."""
-    optimizer = keras.optimizers.SGD(use_ema=True, gradient_accumulation_steps=2)
-    optimizer.build([keras.Variable([1.0])])
-    return optimizer
+def settled_sgd():
+    """An SGD that has all the attributes that Keras makes when they are needed."""
+    sgd = keras.optimizers.SGD(momentum=0.5, use_ema=True, gradient_accumulation_steps=2)
+    sgd.exclude_from_weight_decay(var_names=["bias"])
+    sgd.build([keras.Variable([1.0])])
+    return sgd
 
 
 def used_of_keras():
-    """The private names in class NAGD that Keras' optimizers have."""
-    sgd = keras_sgd()
+    """The private names that NAGD and what goes with it use, and Keras' optimizers have.
+
+    In text too: `convert` reads and sets attributes by their names.
+    """
+    sgd = settled_sgd()
     names = set()
     names_of_modules = ("nagd", "live", "persistence", "callbacks.optimizers")
     places = [node for name in names_of_modules for node in modules()[name].body]
-    for cls in (node for node in places if isinstance(node, (ast.ClassDef, ast.FunctionDef))):
-        for node in ast.walk(cls):
+    for name, tree in modules().items():
+        if name.startswith("convert."):
+            places += tree.body
+    for place in places:
+        for node in ast.walk(place):
             name = getattr(node, "attr", getattr(node, "name", getattr(node, "value", None)))
-            named = isinstance(node, (ast.FunctionDef, ast.Attribute, ast.Constant))
-            if named and isinstance(name, str) and re.match("_[a-z]", name):
+            kinds = (ast.FunctionDef, ast.Attribute, ast.Constant)
+            if isinstance(node, kinds) and isinstance(name, str) and re.match("_[a-z]", name):
                 names.add(name)
     return {name for name in names if hasattr(sgd, name)}
 
@@ -144,7 +156,22 @@ def test_keras_private_surface_is_what_is_listed():
 
 @pytest.mark.parametrize("name", sorted(PRIVATE))
 def test_keras_has_what_nagd_uses(name):
-    assert hasattr(keras_sgd(), name)
+    assert hasattr(settled_sgd(), name)
+
+
+def test_a_compiled_model_has_what_convert_uses():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(optimizer="sgd")
+    assert model._compile_config.config["optimizer"] is model.optimizer
+    assert "train_function" in vars(model)
+
+
+def test_convert_uses_private_names_in_one_place():
+    for name, tree in modules().items():
+        if name.startswith("convert.") and name != "convert._state":
+            for node in ast.walk(tree):
+                private = isinstance(node, ast.Attribute) and node.attr.startswith("_")
+                assert not private or node.attr in ("_fields", "__name__", "__new__"), node.attr
 
 
 @pytest.mark.parametrize("accumulation", [None, 3])

@@ -1,0 +1,77 @@
+"""A compiled model that goes on training with NAGD."""
+
+import contextlib
+from typing import Any
+
+import keras
+
+from nagd_keras.convert._state import carry_loss_scale, set_optimizer
+from nagd_keras.convert.keras_sgd import from_keras_sgd
+
+
+def adopt(model: Any) -> Any:
+    r"""Replaces Keras' SGD in a compiled model by a NAGD that goes on where it stands.
+
+    A model that was saved with Keras' SGD is loaded and adopted in two lines:
+
+        model = keras.saving.load_model(path)
+        nagd_keras.convert.adopt(model)
+
+    The optimizer is converted with all its state as `from_keras_sgd` says, also within the
+    `LossScaleOptimizer` of mixed_float16, whose scale and count are kept. Loss, metrics and all
+    other settings of `compile` stay the same objects. The next steps are those of SGD, to
+    rounding: with velocity $v$, momentum $\mu$ and displacement $s = \mu v$. Afterwards
+    `model.save` records NAGD. Call it between two calls of `fit`, not in a callback.
+
+    Args:
+        model: a model that is compiled with `keras.optimizers.SGD(nesterov=True)`, or with one
+            of momentum 0.
+
+    Returns:
+        The model, which is changed in place.
+
+    Raises:
+        TypeError: if it is no model, or its optimizer is not Keras' SGD.
+        ValueError: if it is not compiled with an optimizer, or the SGD has momentum without
+            nesterov=True. After any error the model is as it was.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from nagd_keras import convert
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> sgd = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)
+        >>> model.compile(optimizer=sgd, loss="mse")
+        >>> history = model.fit(np.eye(2), np.ones((2, 1)), verbose=0)
+        >>> history = convert.adopt(model).fit(np.eye(2), np.ones((2, 1)), verbose=0)
+        >>> type(model.optimizer).__name__, int(model.optimizer.age)
+        ('NAGD', 2)
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`adopt` takes a compiled model. Received: a {type(model).__name__}. For an optimizer "
+            "of its own, use nagd_keras.convert.from_keras_sgd(optimizer)."
+        )
+    optimizer = getattr(model, "optimizer", None)
+    if not model.compiled or optimizer is None:
+        raise ValueError(
+            f"The model {model.name!r} is not compiled with an optimizer, so there is nothing to "
+            "adopt. Compile it with NAGD: model.compile(optimizer=NAGD(), loss=...)."
+        )
+    strategy = getattr(model, "distribute_strategy", None)  # which TensorFlow's models have
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        set_optimizer(model, _converted(optimizer))
+    return model
+
+
+def _converted(optimizer: Any) -> Any:
+    if type(optimizer) is not keras.optimizers.LossScaleOptimizer:
+        return from_keras_sgd(optimizer)
+    wrapper = keras.optimizers.LossScaleOptimizer(
+        from_keras_sgd(optimizer.inner_optimizer),
+        initial_scale=optimizer.initial_scale,
+        dynamic_growth_steps=optimizer.dynamic_growth_steps,
+        name=optimizer.name,
+    )
+    carry_loss_scale(optimizer, wrapper)
+    return wrapper

@@ -1,0 +1,158 @@
+"""Arrays of another framework brought into the layouts of Keras' variables."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+Axes = tuple[int, ...] | None
+_EXAMPLE = 'transposes={"dense.*kernel": (1, 0), "embeddings": None}'
+
+
+def checked_variables(name: str, variables: Any) -> list[Any]:
+    """Returns a list of Keras variables, all different.
+
+    Raises:
+        TypeError: if it is something else.
+        ValueError: if it is empty or has a variable twice.
+    """
+    if isinstance(variables, (str, Mapping)) or not hasattr(variables, "__iter__"):
+        variables = [variables]
+    listed: list[Any] = list(variables)
+    for variable in listed:
+        if not isinstance(variable, keras.Variable):
+            raise TypeError(
+                f"`{name}` must be a list of Keras variables, such as model.trainable_variables. "
+                f"Received: a {type(variable).__name__} among {len(listed)} item(s)."
+            )
+    different = len({id(variable) for variable in listed})
+    if not listed or different < len(listed):
+        raise ValueError(
+            f"`{name}` must name each Keras variable once. Received: {len(listed)} items, "
+            f"{different} different ones."
+        )
+    return listed
+
+
+def checked_order(order: Any, variables: Sequence[Any]) -> list[Any] | None:
+    """Returns `trainable_variables`, which must be the variables in some order, or None."""
+    if order is None:
+        return None
+    listed = checked_variables("trainable_variables", order)
+    others = {id(v): v for v in (*variables, *listed)}
+    both = {id(v) for v in variables} & {id(v) for v in listed}
+    if odd := [variable.path for i, variable in others.items() if i not in both]:
+        raise ValueError(
+            "`trainable_variables` must hold the same variables as `variables`, in the order in "
+            "which Keras trains and saves them: model.trainable_variables. Received: only in "
+            f"one of the two: {', '.join(odd)}."
+        )
+    return listed
+
+
+def axes_of(variables: Sequence[Any], transposes: Any, *, all_must_match: bool) -> dict[int, Axes]:
+    """Returns, by the places of the variables, the axes by which their arrays are transposed.
+
+    Variables of fewer than two dimensions have only one layout, and are not looked at.
+
+    Args:
+        variables: the Keras variables.
+        transposes: None or {regular expression: axes or None}; the first that is found in a
+            variable's path counts.
+        all_must_match: whether one must be found for each variable.
+
+    Raises:
+        TypeError: if `transposes` is something else.
+        ValueError: for text that is no regular expression, one that is found nowhere, axes that
+            do not fit a variable, and variables without a match that must have one.
+    """
+    transposes = _checked(transposes)
+    paths = {i: v.path for i, v in enumerate(variables) if len(v.shape) >= 2}
+    for pattern in transposes:
+        if not any(re.search(pattern, path) for path in paths.values()):
+            raise ValueError(
+                f"`transposes` has the pattern {pattern!r}, which is found in the path of no "
+                f"variable of two or more dimensions. Those are: {', '.join(paths.values())}. "
+                "Correct the pattern or leave it out."
+            )
+    found: dict[int, Axes] = {}
+    for i, path in paths.items():
+        for pattern, axes in transposes.items():
+            if re.search(pattern, path):
+                _check_fit(pattern, axes, variables[i])
+                found[i] = axes
+                break
+    missing = [path for i, path in paths.items() if i not in found]
+    if all_must_match and missing:
+        raise ValueError(
+            "PyTorch and Keras order the axes of weights differently, and a square matrix would "
+            "fit both ways: `transposes` must say, for each variable of two or more dimensions, "
+            f"how its axes come about. Not matched: {', '.join(missing)}. Give a dictionary of "
+            f"regular expressions, searched in these paths, and axes, such as {_EXAMPLE}; None "
+            "stands for the same order."
+        )
+    return found
+
+
+def arranged(array: Any, variable: Any, axes: Axes, what: str) -> np.ndarray:
+    """Returns an array of another framework as a float64 array in its variable's layout.
+
+    Raises:
+        ValueError: if it does not have the variable's shape then.
+    """
+    given = as_numpy(array)
+    found = given if axes is None or given.ndim != len(axes) else np.transpose(given, axes)
+    if found.shape != tuple(variable.shape):
+        turned = "" if axes is None else f", transposed by {axes}"
+        raise ValueError(
+            f"The {what} does not fit its Keras variable. Received: an array of shape "
+            f"{given.shape}{turned} for the variable {variable.path} of shape "
+            f"{tuple(variable.shape)}. Pass `variables` in the order of the other framework's "
+            "parameters, and in `transposes` how the axes of each come about."
+        )
+    return found
+
+
+def as_numpy(array: Any) -> np.ndarray:
+    """Returns a NumPy array, or a tensor of PyTorch or JAX, on whatever device, as float64."""
+    if hasattr(array, "detach"):  # PyTorch's, of which NumPy knows no bfloat16
+        array = array.detach().cpu().double().numpy()
+    return np.asarray(array).astype(np.float64)
+
+
+def _checked(transposes: Any) -> dict[str, Axes]:
+    if transposes is None:
+        return {}
+    if not isinstance(transposes, Mapping) or not all(isinstance(p, str) for p in transposes):
+        raise TypeError(
+            "`transposes` must be a dictionary of regular expressions, as text, and axes or None, "
+            f"such as {_EXAMPLE}. Received: transposes={transposes!r}."
+        )
+    for pattern, axes in transposes.items():
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                "The keys of `transposes` must be regular expressions. Received: "
+                f"{pattern!r}, which is none: {error}. Use `re.escape` for plain text."
+            ) from error
+        integers = isinstance(axes, (tuple, list)) and all(type(axis) is int for axis in axes)
+        if axes is not None and not integers:
+            raise TypeError(
+                "The values of `transposes` must be None or tuples of integers, the axes for "
+                f"numpy.transpose. Received: {pattern!r}: {axes!r}."
+            )
+    return {p: None if axes is None else tuple(axes) for p, axes in transposes.items()}
+
+
+def _check_fit(pattern: str, axes: Axes, variable: Any) -> None:
+    dimensions = len(variable.shape)
+    if axes is not None and sorted(axes) != list(range(dimensions)):
+        raise ValueError(
+            f"The axes of `transposes` must be 0 to {dimensions - 1}, in some order, for the "
+            f"variable {variable.path} of shape {tuple(variable.shape)}. Received: {pattern!r}: "
+            f"{axes}, the first pattern that is found in its path. Put a pattern of its own before "
+            "it, or correct the axes."
+        )

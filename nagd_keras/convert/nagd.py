@@ -1,0 +1,110 @@
+"""From NAGD to NAGD: for a model that has changed, or with other settings."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from nagd_keras.convert._state import copy_slots
+from nagd_keras.nagd import NAGD
+from nagd_keras.state import paths_of
+
+
+def from_nagd(optimizer: NAGD, variables: Iterable[Any], **changes: Any) -> NAGD:
+    """Returns a NAGD for other variables, with the state of those that stayed.
+
+    For a model that gets a new head, or loses a layer, or is to be trained on with other settings.
+    A variable has stayed if it is the same object. If none is, as in a model that was made again,
+    those have stayed whose layers have the same names. Displacements, and averages and accumulated
+    gradients where both optimizers have them, are kept. A new variable
+    begins with displacement zero, no accumulated gradient, and itself as its average. Counters and
+    hyperparameters go on as they are, what is excluded from weight decay too.
+
+    Args:
+        optimizer: the NAGD, built; it is left as it is. Train with one of the two only.
+        variables: the variables to train from now on, mostly `model.trainable_variables`.
+        changes: arguments of `NAGD` that are to be others than before.
+
+    Raises:
+        TypeError: if the first argument is no NAGD, or for an unknown change.
+        ValueError: if it is not built, while the variables hold the iterate, if none of the
+            variables stayed, or if one with the same path has another shape.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from nagd_keras import NAGD, convert
+        >>> body = keras.layers.Dense(4, name="body")
+        >>> model = keras.Sequential([keras.Input((2,)), body, keras.layers.Dense(1)])
+        >>> model.compile(optimizer=NAGD(), loss="mse")
+        >>> history = model.fit(np.eye(2), np.ones((2, 1)), verbose=0)
+        >>> tuned = keras.Sequential([keras.Input((2,)), body, keras.layers.Dense(3, name="head")])
+        >>> optimizer = convert.from_nagd(
+        ...     model.optimizer, tuned.trainable_variables, learning_rate=0.001
+        ... )
+        >>> tuned.compile(optimizer=optimizer, loss="mse")
+        >>> int(tuned.optimizer.age)
+        1
+    """
+    if not isinstance(optimizer, NAGD):
+        raise TypeError(
+            f"The state of a NAGD is wanted. Received: a {type(optimizer).__name__}. For Keras' "
+            "SGD there is `from_keras_sgd`; of a LossScaleOptimizer, pass `inner_optimizer`."
+        )
+    variables = list(variables)
+    if not optimizer.built:
+        raise ValueError(
+            "This NAGD knows no variables yet, so it has no state to keep. Received: a NAGD that "
+            "is not built. Train with it, load its state, or make a new one."
+        )
+    if optimizer.at_iterate:
+        raise ValueError(
+            "The model's variables hold the iterate. Received: a NAGD after `swap_to_iterate()`. "
+            "Call `optimizer.swap_to_lookahead()` first."
+        )
+    old = _stayed(optimizer, variables)
+    config = optimizer.get_config()
+    new = NAGD.from_config({**config, **changes})
+    undecayed = set(optimizer.not_decayed())
+    old_paths = paths_of(optimizer.trained_variables)
+    new.exclude_from_weight_decay(
+        var_list=[
+            v
+            for v, i in zip(variables, old, strict=True)
+            if i is not None and old_paths[i] in undecayed
+        ]
+    )
+    new.build(variables)
+    copy_slots(optimizer, new, old, changes)
+    return new
+
+
+def _stayed(optimizer: NAGD, variables: list[Any]) -> list[int | None]:
+    """Returns the places that variables had among those of an optimizer, or None."""
+    trained = optimizer.trained_variables
+    places = {id(variable): i for i, variable in enumerate(trained)}
+    old = [places.get(id(variable)) for variable in variables]
+    if all(i is None for i in old):
+        # A new head may have the name that an old one had, so names count only where nothing else
+        # tells; that of the model around the layers, which Keras made up perhaps, never does.
+        by_name = {name: i for i, name in enumerate(_names(trained))}
+        old = [by_name.get(name) for name in _names(variables)]
+    if all(i is None for i in old):
+        raise ValueError(
+            "None of the variables is one that this NAGD has trained, or has the path of one. "
+            f"Received: {', '.join(paths_of(variables)) or 'no variables'}; the optimizer has "
+            f"{', '.join(paths_of(trained))}. For another model, make a new NAGD."
+        )
+    for variable, i in zip(variables, old, strict=True):
+        if i is not None and tuple(variable.shape) != tuple(trained[i].shape):
+            raise ValueError(
+                f"The variable {variable.path} has another shape than the one of that name that "
+                f"this NAGD has trained. Received: {tuple(variable.shape)} for "
+                f"{tuple(trained[i].shape)}. Give the new layer another name."
+            )
+    return old
+
+
+def _names(variables: list[Any]) -> list[str]:
+    """Returns the paths without the outermost name, if they are different then too."""
+    paths = paths_of(variables)
+    names = ["/".join(path.split("/")[-2:]) for path in paths]
+    return names if len(set(names)) == len(names) else paths

@@ -1,0 +1,234 @@
+"""From the state of PyTorch's SGD with Nesterov momentum to NAGD."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nagd_keras.convert._state import begun
+from nagd_keras.convert.layouts import arranged, axes_of, checked_order, checked_variables
+from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM
+from nagd_keras.nagd import NAGD
+
+_BUFFER = "momentum_buffer"
+_GROUP = ("params", "lr", "momentum", "dampening", "weight_decay", "nesterov")
+
+
+def from_torch_sgd(
+    state_dict: Mapping[str, Any],
+    variables: Iterable[Any],
+    *,
+    transposes: Mapping[str, Sequence[int] | None] | None = None,
+    trainable_variables: Iterable[Any] | None = None,
+) -> NAGD:
+    r"""Returns a NAGD that goes on where PyTorch's SGD with Nesterov momentum stands.
+
+    PyTorch's buffer $b$ becomes the displacement $s = -\varepsilon \mu b$; then both make the
+    same steps, to rounding, while the learning rate stays:
+
+    $$b \leftarrow \mu b + g, \quad w \leftarrow w - \varepsilon (g + \mu b)
+      \qquad\text{and}\qquad
+      s \leftarrow \mu (s - \varepsilon g), \quad w \leftarrow w - \varepsilon g + s.$$
+
+    PyTorch scales its buffer by the *present* learning rate; the displacement keeps the one at
+    which it was gathered. So the two methods part where the learning rate changes.
+
+    The variables must hold the weights of the PyTorch model already. PyTorch orders axes
+    differently, and `transposes` says how, for each variable of two or more dimensions:
+
+    | Keras variable | axes |
+    |---|---|
+    | kernel of Dense | (1, 0) |
+    | kernel of Conv1D, Conv1DTranspose | (2, 1, 0) |
+    | kernel of Conv2D, Conv2DTranspose | (2, 3, 1, 0) |
+    | kernel of Conv3D, Conv3DTranspose | (2, 3, 4, 1, 0) |
+    | kernel of DepthwiseConv1D, depth_multiplier=1 | (2, 0, 1) |
+    | kernel of DepthwiseConv2D, depth_multiplier=1 | (2, 3, 0, 1) |
+    | embeddings of Embedding | None |
+    | kernel, recurrent_kernel of LSTM and SimpleRNN, use_bias=False | (1, 0) |
+
+    Others are no permutation of axes: a Dense behind a Flatten of channels-last images, depthwise
+    convolutions with a larger multiplier, the biases of recurrent layers (PyTorch has two), GRU
+    (another order of gates), MultiHeadAttention. Do to their buffers what was done to the weights,
+    put them into the state dict as NumPy arrays, and give None for them.
+
+    Groups may have different learning rates, which become `learning_rate_multipliers`; the first
+    group's is that of the optimizer. PyTorch's state counts no steps: `iterations` and `age`
+    begin at 0. Parameters without a buffer yet begin with displacement 0.
+
+    Args:
+        state_dict: what `torch.optim.SGD(...).state_dict()` returns; its tensors may be PyTorch's,
+            on any device, or NumPy arrays.
+        variables: the Keras variables in the order of the parameters in that optimizer, group
+            after group.
+        transposes: {regular expression: axes for `numpy.transpose`, or None for the same order};
+            the first that is found in `variable.path` counts.
+        trainable_variables: the same variables in the order of `model.trainable_variables`, by
+            which Keras saves an optimizer's state and, on JAX, trains. None if `variables` has it.
+
+    Raises:
+        TypeError: if an argument is not of these kinds.
+        ValueError: if the state is not that of an SGD, does not fit the variables, or has what NAGD
+            does not do: momentum without nesterov, dampening, weight decay (PyTorch's is an L2
+            term of the gradient), maximize, different momenta; if a variable of two or more
+            dimensions has no entry in `transposes`.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from nagd_keras import convert
+        >>> layer = keras.layers.Dense(2, name="dense")
+        >>> layer.build((None, 3))
+        >>> group = {"params": [0, 1], "lr": 0.1, "momentum": 0.5, "dampening": 0}
+        >>> group |= {"weight_decay": 0, "nesterov": True, "maximize": False}
+        >>> weight = {"momentum_buffer": np.ones((2, 3))}  # (out, in)
+        >>> state_dict = {"state": {0: weight}, "param_groups": [group]}
+        >>> optimizer = convert.from_torch_sgd(
+        ...     state_dict, layer.trainable_variables, transposes={"kernel": (1, 0)}
+        ... )
+        >>> round(float(optimizer.displacements[0][0, 0]), 6)
+        -0.05
+    """
+    groups, state = _checked(state_dict)
+    variables = checked_variables("variables", variables)
+    order = checked_order(trainable_variables, variables)
+    for number, group in enumerate(groups):
+        _check_group(number, group)
+    rates = _learning_rates(groups, state, variables)
+    momentum = _momentum(groups)
+    axes = axes_of(variables, transposes, all_must_match=True)
+    displacements: list[Any] = [None] * len(variables)
+    for i, entry in state.items():
+        if entry.get(_BUFFER) is not None:
+            buffer = arranged(entry[_BUFFER], variables[i], axes.get(i), f"{_BUFFER} {i}")
+            displacements[i] = -rates[i] * momentum * buffer
+    first = _number(LEARNING_RATE, groups[0]["lr"])
+    return begun(
+        first,
+        momentum,
+        variables,
+        displacements,
+        order,
+        learning_rate_multipliers=_multipliers(first, rates, variables),
+    )
+
+
+def _checked(state_dict: Any) -> tuple[list[Any], dict[int, Any]]:
+    wanted = "what `torch.optim.SGD(...).state_dict()` returns"
+    if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
+        said = f"a {type(state_dict).__name__}"
+        if isinstance(state_dict, Mapping):
+            said += f" with the keys {list(state_dict)[:5]}"
+        raise TypeError(
+            f"`state_dict` must be {wanted}, with 'state' and 'param_groups'. Received: {said}. "
+            "Pass the state dict of the optimizer, not the optimizer or that of the model."
+        )
+    groups, state = list(state_dict["param_groups"]), dict(state_dict["state"])
+    for group in groups:
+        if missing := [key for key in _GROUP if key not in group]:
+            raise ValueError(
+                f"`state_dict` must be {wanted}. Received: a parameter group without {missing}, "
+                f"with {sorted(group)}: the state of another optimizer. Begin anew with NAGD(...)."
+            )
+    for i, entry in state.items():
+        if others := [key for key in entry if key != _BUFFER]:
+            raise ValueError(
+                f"`state_dict` must be {wanted}, which keeps a {_BUFFER} for each parameter. "
+                f"Received: {others} for parameter {i}: the state of another optimizer. Begin anew "
+                "with NAGD(...)."
+            )
+    return groups, state
+
+
+def _check_group(number: int, group: Mapping[str, Any]) -> None:
+    def refuse(what: str, because: str) -> None:
+        raise ValueError(
+            f"NAGD does not do what this SGD does: {because}. Received: {what} in parameter group "
+            f"{number}."
+        )
+
+    if group["weight_decay"] != 0:
+        refuse(
+            f"weight_decay={group['weight_decay']}",
+            "PyTorch's weight decay is an L2 term of the gradient, which enters the momentum, and "
+            "NAGD's is decoupled. Give the layers kernel_regularizer=keras.regularizers.L2("
+            "weight_decay / 2), and the like for other variables, and set the weight_decay of the "
+            "state dict to 0",
+        )
+    if group.get("maximize"):
+        refuse("maximize=True", "it ascends. Change the sign of the loss and begin anew")
+    if not group["momentum"]:
+        return
+    if group["dampening"] != 0:
+        refuse(
+            f"dampening={group['dampening']}",
+            "dampening makes the gradient smaller in the momentum only. PyTorch's own nesterov=True"
+            " allows none; begin anew with NAGD(...)",
+        )
+    if not group["nesterov"]:
+        refuse(
+            f"momentum={group['momentum']}, nesterov=False",
+            "without Nesterov's look-ahead (heavy ball) it is another method. Begin anew with "
+            "NAGD(...), or train with SGD(..., nesterov=True) first",
+        )
+
+
+def _momentum(groups: Sequence[Mapping[str, Any]]) -> float:
+    momenta = [_number(MOMENTUM, group["momentum"]) for group in groups]
+    if len(set(momenta)) > 1:
+        raise ValueError(
+            "NAGD has one momentum for all variables. Received: parameter groups with the momenta "
+            f"{momenta}. Train with one momentum in PyTorch first, or begin anew with NAGD(...)."
+        )
+    return momenta[0]
+
+
+def _learning_rates(
+    groups: Sequence[Mapping[str, Any]], state: Mapping[int, Any], variables: Sequence[Any]
+) -> dict[int, float]:
+    """Returns the learning rate of each parameter, by its index."""
+    rates = {i: _number(LEARNING_RATE, group["lr"]) for group in groups for i in group["params"]}
+    count = sum(len(group["params"]) for group in groups)
+    if set(rates) != set(range(count)) or not set(state) <= set(rates):
+        raise ValueError(
+            "The parameters of `state_dict` must be numbered from 0, as PyTorch does it. Received: "
+            f"the parameters {[list(group['params']) for group in groups]} in the groups, and "
+            f"{list(state)} in the state. Pass the state dict as PyTorch returned it."
+        )
+    if count != len(variables):
+        raise ValueError(
+            "`variables` must have one Keras variable for each parameter of the PyTorch optimizer. "
+            f"Received: {len(variables)} variables for {count} parameters; the variables are "
+            f"{', '.join(v.path for v in variables)}. Leave out or add variables; those of "
+            "BatchNormalization that are not trained are no parameters."
+        )
+    return rates
+
+
+def _multipliers(
+    first: float, rates: Mapping[int, float], variables: Sequence[Any]
+) -> dict[str, float] | None:
+    if all(rate == first for rate in rates.values()):
+        return None
+    if first == 0:
+        raise ValueError(
+            "The first group's learning rate is that of the optimizer, and the others are multiples"
+            f" of it. Received: 0 for the first and {sorted(set(rates.values()))} in all. Put a "
+            "group first that has another, or leave the parameters that are frozen out."
+        )
+    factors: dict[str, float] = {}
+    for i, rate in rates.items():
+        path = variables[i].path
+        if factors.setdefault(path, rate / first) != rate / first:
+            raise ValueError(
+                "Different learning rates become `learning_rate_multipliers`, which tell variables "
+                f"by their paths. Received: two variables of the path {path!r} with different "
+                "ones. Give the layers different names."
+            )
+    return {f"^{re.escape(path)}$": factor for path, factor in factors.items() if factor != 1}
+
+
+def _number(hyperparameter: Any, value: Any) -> float:
+    value = value.item() if hasattr(value, "item") else value  # a tensor
+    name = hyperparameter.name
+    number: float = hyperparameter.number(value, f"{name}={value!r}", alternatives="")
+    return number
