@@ -97,7 +97,6 @@ CASES = [
             "momentum": RISING,
             "weight_decay": Piecewise([5, 10], [0.01, WARM, 0.02]),
         },
-        formats=(".keras", ".h5"),
     ),
     Case(
         "scaled-schedule",
@@ -276,7 +275,7 @@ def main(arguments: list[str] | None = None) -> None:
     for case in CASES:
         write(case, folder)
     files = [path for path in folder.iterdir() if path.is_file()]
-    print(f"{len(files)} files, {sum(path.stat().st_size for path in files)} bytes, in {folder}")
+    print(f"{len(files)} files, {sum(path.stat().st_size for path in files)} bytes, written into {folder}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What releases have saved is loaded, and trains on as it did there."""
 
+import copy
 import importlib.util
 import json
 import re
@@ -20,8 +21,8 @@ tf = pytest.importorskip("tensorflow")
 
 FOLDER = Path(__file__).parent.parent / "saved_models"
 LARGEST = 100_000  # bytes that a file may have
-# Steps that are compared after loading weights into a model; after loading a model, all that were
-# written. It ends an accumulation and overwrites by the averages.
+# Steps that are compared after loading other files than those of Keras' own format, after which all
+# that were written are. They end accumulations, and overwrite by the averages.
 FEW = 5
 
 # Why a file need not be loaded, and what is tested instead.
@@ -53,7 +54,7 @@ class Saved:
     """One model that a release saved."""
 
     def __init__(self, path):
-        self.folder, self.name = path.parent, path.stem
+        self.folder, self.name, self.settings = path.parent, path.stem, None
         self.says = json.loads(path.read_text())
         self.newer_keras = minor(self.says["wrote"]["keras"]) > minor(keras.__version__)
         self.other_keras = minor(self.says["wrote"]["keras"]) != minor(keras.__version__)
@@ -86,8 +87,9 @@ class Saved:
                 saving.load_weights(model, path)
             else:
                 model.load_weights(path)
-        model.run_eagerly = True  # Keras' older format does not keep it,
-        model.optimizer.build(model.trainable_variables)  # and loads the slots only now.
+        # The older format does not keep it. A compiled step is the faster for many, if not for few.
+        model.run_eagerly = path.suffix != ".keras"
+        model.optimizer.build(model.trainable_variables)  # when the slots get their values
         return model
 
     def made_anew(self):
@@ -95,9 +97,11 @@ class Saved:
         folders = [self.folder]
         if self.newer_keras:  # whose settings only the file of an older Keras can tell
             folders = sorted(self.folder.parent.iterdir(), key=lambda f: minor(f.name))
-        saved = keras.saving.load_model(folders[0] / f"{self.name}.keras", safe_mode=True)
-        model = type(saved).from_config(saved.get_config())
-        model.compile_from_config(saved.get_compile_config())
+        if self.settings is None:
+            saved = keras.saving.load_model(folders[0] / f"{self.name}.keras", safe_mode=True)
+            self.settings = saved.get_config(), saved.get_compile_config()
+        model = keras.Sequential.from_config(copy.deepcopy(self.settings[0]))
+        model.compile_from_config(copy.deepcopy(self.settings[1]))
         assert int(write.nagd_of(model).age) == 0
         return model
 
@@ -152,7 +156,8 @@ def test_trains_on_as_when_it_was_saved(saved, file):
     saved.check(model)
     if not file.endswith(".ckpt"):
         assert state(saved.load(file, own=True)) == state(model)
-    losses = write.losses(model, saved.says["steps"], write.FURTHER if is_model(file) else FEW)
+    further = write.FURTHER if file.endswith(".keras") else FEW
+    losses = write.losses(model, saved.says["steps"], further)
     assert saved.error(losses) <= saved.tolerance
 
 
@@ -171,13 +176,15 @@ LOST = [(m, p) for m in OF_THIS_KERAS[-10:] for p, names in PARTS.items() if m.n
 def test_a_lost_part_is_seen(saved, part):
     """The tolerance is small enough: without one part of the state, the losses are not within."""
     model = saved.load(f"{saved.name}.keras")
+    model.run_eagerly = True
     optimizer = write.nagd_of(model)
     optimizer.swap_to_lookahead()
     found = [v for v in optimizer.variables if re.search(rf"(^|_){part}$", v.name)]
-    assert any(np.any(v) for v in found)
+    assert found
     for variable in found:
-        variable.assign(keras.ops.full_like(variable, part == "learning_rate_factor"))
-    error = saved.error(write.losses(model, saved.says["steps"], write.FURTHER // 2))
+        variable.assign(np.full(variable.shape, part == "learning_rate_factor", "float32"))
+    error = saved.error(write.losses(model, saved.says["steps"], FEW + 1))
+    print(f"{error / saved.tolerance:.1f} times the tolerance")
     assert error > saved.tolerance
 
 
@@ -211,7 +218,7 @@ def test_they_can_be_written_again(tmp_path, monkeypatch, capsys):
     names = ("plain", "averages")
     monkeypatch.setattr(write, "CASES", [c for c in write.CASES if c.name in names])
     write.main(["--output", str(tmp_path / "new")])
-    assert "13 files" not in capsys.readouterr().err
+    assert "written" in capsys.readouterr().out
     for name in names:
         saved = Saved(tmp_path / "new" / f"{name}.json")
         assert all(list(saved.folder.glob(f"{file}*")) for file in saved.says["files"])
