@@ -80,7 +80,7 @@ RISING, WARM = NesterovMomentum(), LinearWarmup(0.05, steps=5)
 AVERAGES = {
     "use_ema": True,
     "ema_momentum": 0.9,
-    "ema_overwrite_frequency": 6,
+    "ema_overwrite_frequency": 3,
     "gradient_accumulation_steps": 3,
 }
 CASES = [
@@ -275,7 +275,9 @@ def main(arguments: list[str] | None = None) -> None:
     for case in CASES:
         write(case, folder)
     files = [path for path in folder.iterdir() if path.is_file()]
-    print(f"{len(files)} files, {sum(path.stat().st_size for path in files)} bytes, written into {folder}")
+    print(
+        f"{len(files)} files, {sum(path.stat().st_size for path in files)} bytes, written into {folder}"
+    )
 
 
 if __name__ == "__main__":

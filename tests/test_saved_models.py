@@ -174,7 +174,10 @@ LOST = [(m, p) for m in OF_THIS_KERAS[-10:] for p, names in PARTS.items() if m.n
 
 @pytest.mark.parametrize(("saved", "part"), LOST, ids=[f"{m}-{p}" for m, p in LOST])
 def test_a_lost_part_is_seen(saved, part):
-    """The tolerance is small enough: without one part of the state, the losses are not within."""
+    """The tolerance is small enough: without one part of the state, the losses are not within.
+
+    Seen: 3 times the tolerance in bfloat16, 15 in float16, more than 5,000 in float32.
+    """
     model = saved.load(f"{saved.name}.keras")
     model.run_eagerly = True
     optimizer = write.nagd_of(model)
@@ -183,9 +186,9 @@ def test_a_lost_part_is_seen(saved, part):
     assert found
     for variable in found:
         variable.assign(np.full(variable.shape, part == "learning_rate_factor", "float32"))
-    error = saved.error(write.losses(model, saved.says["steps"], FEW + 1))
-    print(f"{error / saved.tolerance:.1f} times the tolerance")
-    assert error > saved.tolerance
+    # The update that ends an accumulation, and overwrites by the averages, is the second.
+    error = saved.error(write.losses(model, saved.says["steps"], 3))
+    assert error > 2 * saved.tolerance
 
 
 def test_there_are_models_of_all_kinds():
@@ -215,7 +218,7 @@ def test_git_keeps_them():
 
 
 def test_they_can_be_written_again(tmp_path, monkeypatch, capsys):
-    names = ("plain", "averages")
+    names = ("averages",)
     monkeypatch.setattr(write, "CASES", [c for c in write.CASES if c.name in names])
     write.main(["--output", str(tmp_path / "new")])
     assert "written" in capsys.readouterr().out
