@@ -32,7 +32,13 @@ class NamesInCheckpoint(tf.train.experimental.PythonState):
         self._optimizer = ref(optimizer)
 
     def serialize(self) -> bytes:
-        """Returns the note as bytes."""
+        """Returns the note as bytes; none within a graph, such as that of a SavedModel.
+
+        The variables cannot be read there. TensorFlow asks again, outside of the graph, for what it
+        writes beside the values of the variables.
+        """
+        if not tf.executing_eagerly():
+            return b""
         file = io.BytesIO()
         np.savez(file, **self._optimizer()._checkpoint_note())  # type: ignore[union-attr]
         return file.getvalue()

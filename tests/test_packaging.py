@@ -13,7 +13,8 @@ import pytest
 import nagd_keras
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = SETTINGS["project"]
 
 # Hides a package from a fresh interpreter, as if it were not installed.
 WITHOUT = """
@@ -65,3 +66,10 @@ def test_metadata():
     assert re.search(
         rf"^## {re.escape(nagd_keras.__version__)}", (ROOT / "CHANGELOG.md").read_text(), re.M
     )
+
+
+def test_saved_models_are_in_the_source_distribution_only():
+    """The build leaves out what .gitignore names, such as what the examples write there."""
+    targets = SETTINGS["tool"]["hatch"]["build"]["targets"]
+    assert {"saved_models", "tests"} <= set(targets["sdist"]["include"])
+    assert targets["wheel"]["packages"] == ["nagd_keras"]
