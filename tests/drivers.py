@@ -47,6 +47,8 @@ _COMPILED = {
     "torch": {},
 }
 DRIVERS: dict[str, Any] = {"eager": _eager, **_COMPILED[keras.backend.backend()]}
+# For hundreds of steps: the first that is compiled, on which a step is cheap, if there is one.
+LONG_RUNS = [*DRIVERS][:2][-1]
 
 
 class Run:

@@ -51,14 +51,14 @@ def run(*arguments, name="digits"):
 
 
 def test_digits_from_the_command_line(tmp_path):
-    result = run("--epochs", "2", "--output", str(tmp_path / "new"))
+    result = run("--epochs", "1", "--output", str(tmp_path / "new"))
     assert result.returncode == 0, result.stderr
     for said in [
-        "Epoch 2/2",
+        "45/45",
         "training loss",
         "Keras SGD, Nesterov",
-        "identical to the bit, age 90",
-        "Epoch 3/3",
+        "identical to the bit, age 45",
+        "Epoch 2/2",
     ]:
         assert said in result.stdout
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"digits.png", "digits.keras"}
@@ -133,7 +133,7 @@ def test_bad_options_are_refused(digits, arguments, says, capsys):
 
 
 def test_one_cycle_from_the_command_line(tmp_path):
-    result = run("--epochs", "3", "--output", str(tmp_path), name="one_cycle")
+    result = run("--epochs", "1", "--output", str(tmp_path), name="one_cycle")
     assert result.returncode == 0, result.stderr
     for said in ["steepest: ", "150", "one cycle to", "test accuracy"]:
         assert said in result.stdout
@@ -145,13 +145,15 @@ def test_one_cycle_from_the_command_line(tmp_path):
 @pytest.mark.parametrize("seed", [0])
 def test_one_cycle_needs_a_third_of_the_epochs(one_cycle, tmp_path, seed, capsys):
     """It beats three times as many epochs at the default rate, on both sets."""
-    default, found, cycle = one_cycle.main(["--output", str(tmp_path), "--seed", str(seed)])
-    assert len(default.history["loss"]) == len(found.history["loss"]) == 30
-    assert len(cycle.history["loss"]) == 10
+    epochs = 15  # The default's 30 show the same in twice the time.
+    options = ["--epochs", str(epochs), "--output", str(tmp_path), "--seed", str(seed)]
+    default, found, cycle = one_cycle.main(options)
+    assert len(default.history["loss"]) == len(found.history["loss"]) == epochs
+    assert len(cycle.history["loss"]) == epochs / 3
     for loss in ("loss", "val_loss"):
         assert cycle.history[loss][-1] < default.history[loss][-1]
     rates = cycle.cycle.learning_rates
-    assert len(rates) == 10 * 45
+    assert len(rates) == epochs / 3 * 45
     assert max(rates) == pytest.approx(float(cycle.name.split()[-1]), rel=0.01)
     assert default.history["loss"][0] > found.history["loss"][0]
 

@@ -1,162 +1,17 @@
-"""The learning-rate range test finds a rate, and leaves the model as it was."""
-
-import random
+"""What the learning-rate range test suggests, and from which losses."""
 
 import keras
 import numpy as np
 import pytest
 
 from nagd_keras import NAGD, schedules
-from nagd_keras.callbacks import LearningRateSweep, find_learning_rate
+from nagd_keras.callbacks import LearningRateSweep
 from tests.drivers import assert_identical, snapshot
+from tests.sweeps import Breaking, rich_model, sweep
 from tests.training import BATCH, data, nagd, network
 
 # The sweeps of most tests are short, and of small noisy batches.
 pytestmark = pytest.mark.filterwarnings("ignore:The loss did not fall clearly")
-
-
-def sweep(model, x=None, y=None, **settings):
-    if x is None:
-        x, y = data()
-    settings = {"verbose": 0, "steps": 30, "min": 1e-4, "max": 1.0, **settings}
-    return find_learning_rate(model, x, y, **settings)
-
-
-def rich_model(optimizer, built=True, **settings):
-    """With statistics of a normalization, random numbers, metrics and two inputs."""
-    keras.utils.set_random_seed(1)
-    layers = [
-        keras.layers.Dense(6),
-        keras.layers.BatchNormalization(),
-        keras.layers.Dropout(0.5),
-        keras.layers.Dense(1),
-    ]
-    model = keras.Sequential([keras.Input((4,)), *layers] if built else layers)
-    model.compile(optimizer, "mse", metrics=["mae"], **settings)
-    return model
-
-
-MODELS = {
-    "plain": lambda: network(NAGD(0.05)),
-    "rich": lambda: rich_model(NAGD(0.05)),
-    "not built": lambda: rich_model(NAGD(0.05), built=False),
-    "averages": lambda: rich_model(NAGD(0.05, use_ema=True, ema_overwrite_frequency=5)),
-    "accumulation": lambda: rich_model(NAGD(0.05, gradient_accumulation_steps=3)),
-    "steps per execution": lambda: rich_model(NAGD(0.05), steps_per_execution=2),
-    "xla": lambda: rich_model(NAGD(0.05), jit_compile=True),
-    "schedules": lambda: rich_model(
-        NAGD(schedules.LinearWarmup(0.05, 5, start=0.01), schedules.NesterovMomentum())
-    ),
-    "Keras SGD": lambda: rich_model(keras.optimizers.SGD(0.05, 0.9)),
-    "Keras Adam": lambda: rich_model(keras.optimizers.Adam(0.05)),
-}
-NEW = ["plain", "rich", "not built", "schedules", "steps per execution", "Keras SGD"]
-
-
-def train(model):
-    """Shuffled, so that the random generators of everybody count too."""
-    return model.fit(*data(), BATCH, 2, verbose=0, validation_data=data()).history
-
-
-@pytest.mark.parametrize(
-    ("name", "trained"), [(n, False) for n in NEW] + [(n, True) for n in MODELS if n != "plain"]
-)
-def test_training_goes_on_as_without_it(name, trained):
-    results = []
-    for swept in (False, True):
-        model = MODELS[name]()
-        if trained:
-            train(model)
-        if swept:
-            found = sweep(model)
-            assert len(found.losses) > 10
-        logs = train(model)
-        results.append((snapshot(model, model.optimizer), logs, random.random()))
-    assert_identical(results[1][0], results[0][0])
-    assert results[1][1:] == results[0][1:]
-
-
-def test_mixed_precision():
-    keras.config.set_dtype_policy("mixed_float16")
-    test_training_goes_on_as_without_it("rich", True)
-
-
-def everything(model):
-    """All that a sweep may change."""
-    held = ("history", "stop_training", "train_function", "steps_per_execution", "_initial_epoch")
-    attributes = {name: vars(model).get(name) for name in held}
-    held = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
-    return snapshot(held), attributes, random.getstate(), str(np.random.get_state())  # noqa: NPY002
-
-
-def assert_same(found, wanted):
-    assert_identical(found[0], wanted[0])
-    assert found[1:] == wanted[1:]
-
-
-def interrupting(error):
-    """Data that end with an exception in the middle."""
-
-    class Data(keras.utils.PyDataset):
-        def __len__(self):
-            return 20
-
-        def __getitem__(self, index):
-            if index >= 5:
-                raise error
-            return tuple(a[:BATCH] for a in data())
-
-    return Data()
-
-
-class Breaking(keras.layers.Layer):
-    """Gives NaN once it has seen some batches."""
-
-    def build(self, shape):
-        self.count = self.add_weight(shape=(), trainable=False, initializer="zeros")
-
-    def call(self, x):
-        self.count.assign(self.count + 1)
-        return x / keras.ops.cast(self.count < 7, x.dtype)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-@pytest.mark.parametrize("name", ["rich", "steps per execution"])
-def test_an_interruption_leaves_all_as_it_was(name, error, monkeypatch):
-    """Raised by a callback of Keras' in the middle, as Ctrl-C would be."""
-    model = MODELS[name]()
-    train(model)
-    before = everything(model)
-    updates = []
-
-    def update(self, *args, **kwargs):
-        updates.append(args)
-        if len(updates) == 5:
-            raise error
-
-    monkeypatch.setattr(keras.utils.Progbar, "update", update)
-    with pytest.raises(error):
-        sweep(model)
-    assert_same(everything(model), before)
-
-
-def test_an_error_in_the_data_leaves_all_as_it_was():
-    model = MODELS["rich"]()
-    train(model)
-    before = everything(model)
-    with pytest.raises(Exception, match="spoiled"):
-        sweep(model, interrupting(ValueError("spoiled")))
-    assert_same(everything(model), before)
-
-
-def test_nan_ends_it_and_leaves_all_as_it_was():
-    model = keras.Sequential([keras.Input((4,)), Breaking(), keras.layers.Dense(1)])
-    model.compile(NAGD(0.05), "mse")
-    before = snapshot(model)
-    found = sweep(model)
-    assert len(found.losses) == 6
-    assert np.all(np.isfinite(found.losses))
-    assert_identical(snapshot(model), before)
 
 
 def test_the_losses_are_those_of_training_with_those_rates():
@@ -192,10 +47,15 @@ def test_it_stops_where_the_loss_explodes():
 def test_the_suggestions_train():
     """Each suggested rate trains better than a hundredth of it, and lies before the explosion."""
     found = sweep(network(NAGD(0.05)), min=1e-6, max=10.0, steps=100)
+    model = network(NAGD(0.05))  # One for all, so that it is compiled once.
+    model.optimizer.build(model.trainable_variables)
+    start = [(v, v.numpy()) for v in (*model.variables, *model.optimizer.variables)]
     for name, rate in found.suggestions.items():
         final = {}
         for factor in (0.01, 1):
-            model = network(NAGD(rate * factor))
+            for variable, value in start:
+                variable.assign(value)
+            model.optimizer.learning_rate = rate * factor
             final[factor] = model.fit(*data(), BATCH, 5, verbose=0).history["loss"][-1]
         assert final[1] < 0.9 * final[0.01], name
         assert 1e-4 < rate < found.learning_rates[np.argmin(found.smoothed_losses)], name
@@ -349,21 +209,6 @@ def test_a_training_step_without_a_loss():
         sweep(model)
 
 
-def test_the_epoch_that_a_backup_left_is_not_that_of_the_sweep():
-    model = network(NAGD(0.05))
-    model._initial_epoch = 3  # as BackupAndRestore does
-    assert len(sweep(model, steps=5, max=1e-3).losses) == 5
-    assert model._initial_epoch == 3
-
-
-def test_a_new_model_gets_neither_attributes_nor_metrics():
-    model = network(NAGD(0.05))
-    before = set(vars(model))
-    sweep(model, steps=5)
-    assert not {"history", "stop_training"} & (set(vars(model)) - before)
-    assert all(np.all(value == 0) for value in snapshot(model.metrics_variables))
-
-
 def test_a_loss_below_zero_is_no_explosion():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(NAGD(0.05), loss=lambda y, p: keras.ops.square(p - y) - 100.0)
@@ -401,7 +246,7 @@ class TestWhatIsSuggested:
         model.compile(optimizer=NAGD(0.1), loss="mse")
         y = x.sum(axis=1, keepdims=True)
         assert sweep(model, x, y, steps=100, min=1e-6).falls
-        model.fit(x, y, epochs=100, verbose=0)
+        model.fit(x, y, epochs=30, verbose=0)
         with pytest.warns(UserWarning, match="did not fall clearly.*LearningRateSweep of"):
             found = sweep(model, x, y, steps=100, min=1e-6)
         assert not found.falls
@@ -422,24 +267,6 @@ class TestWhatIsSuggested:
             assert found.falls
             assert 1e-3 < found.steepest < 0.1
             assert not LearningRateSweep(rates, noise, smoothed(noise)).falls
-
-
-class TwoOptimizers(keras.Sequential):
-    def train_step(self, *data):
-        logs = super().train_step(*data)
-        self.second.apply([keras.ops.ones(())], [self.extra])
-        return logs
-
-
-def test_optimizers_of_the_models_own_are_given_back():
-    model = TwoOptimizers([keras.Input((4,)), keras.layers.Dense(1)])
-    model.extra = keras.Variable(1.0, trainable=False)
-    model.second = NAGD(0.1)
-    model.compile(optimizer=NAGD(0.05), loss="mse")
-    model.fit(*data(), verbose=0)
-    before = snapshot(model, model.optimizer, model.second)
-    sweep(model)
-    assert_identical(snapshot(model, model.optimizer, model.second), before)
 
 
 def test_data_that_end_are_no_warning():

@@ -11,6 +11,8 @@ from tests.reference.nesterov import textbook
 from tests.tolerances import TRAJECTORY, UNIT, assert_close
 
 STEPS = 300
+# The arithmetic of the compiled steps, which are cheap; eagerly each takes several times as long.
+EAGER_STEPS = 60
 SHAPES = [(3, 4), (5,), ()]
 SIZES = [int(np.prod(shape)) for shape in SHAPES]
 
@@ -64,14 +66,15 @@ def test_every_step_is_the_textbooks(rng, dtype, driver, given):
     mu, eps = random_sequences(rng)
     optimizer, before = given(mu, eps)
     run = Run(optimizer, split(rng.normal(size=sum(SIZES))), dtype, driver)
-    expected = textbook(problem.gradient, join(run.look_ahead), mu, eps)
+    steps = EAGER_STEPS if driver == "eager" and len(DRIVERS) > 1 else STEPS
+    expected = textbook(problem.gradient, join(run.look_ahead), mu[: steps + 1], eps[:steps])
 
     for t, point in enumerate(expected):
         found = join(run.look_ahead)
         assert_close(found, point.look_ahead, TRAJECTORY[dtype], f"look-ahead {t}")
         assert_close(join(run.iterate), point.iterate, TRAJECTORY[dtype], f"iterate {t}")
         assert int(optimizer.age) == int(optimizer.iterations) == t
-        if t < STEPS:
+        if t < steps:
             before(t)
             run.step(split(problem.gradient(found)))
 

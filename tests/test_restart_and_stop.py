@@ -75,7 +75,7 @@ def test_restart_speeds_up_a_strongly_convex_problem():
         model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1, use_bias=False)])
         model.layers[0].set_weights([np.zeros((8, 1))])
         model.compile(NAGD(0.2, 0.99), "mse")
-        history = model.fit(x, y, 64, 80, verbose=0, callbacks=callbacks, shuffle=False)
+        history = model.fit(x, y, 64, 40, verbose=0, callbacks=callbacks, shuffle=False)
         losses.append(history.history["loss"][-1])
     assert losses[1] < losses[0] / 10
 
@@ -85,7 +85,7 @@ def test_stop_at_a_small_gradient():
     x = rng.normal(size=(32, 3)).astype("float32")
     y = x.sum(axis=1, keepdims=True)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    model.compile(NAGD(0.1), "mse")
+    model.compile(NAGD(0.3), "mse")
     settings = {"batch_size": 32, "epochs": 500, "verbose": 0}
     stop, monitor = StopAtTolerance(gradient_norm=1e-3), HyperparameterMonitor(norms=True)
     norms = model.fit(x, y, callbacks=[stop, monitor], **settings).history["gradient_norm"]

@@ -16,7 +16,7 @@ from nagd_keras.schedules import (
     StronglyConvexMomentum,
     SutskeverMomentum,
 )
-from tests.drivers import Run
+from tests.drivers import LONG_RUNS, Run
 from tests.problems import random_quadratic, worst_case_quadratic
 from tests.reference import schedules as reference
 from tests.reference.nesterov import textbook
@@ -238,7 +238,7 @@ def test_in_fit(rng, make, momentum):
 
 def gaps(problem, x, momentum, steps):
     """f(theta_T) - f* for T = 0 ... steps, with the learning rate 1 / L."""
-    run = Run(NAGD(1 / problem.smoothness, momentum), [x], "float64")
+    run = Run(NAGD(1 / problem.smoothness, momentum), [x], "float64", LONG_RUNS)
     best = problem.value(problem.minimizer)
     found = [problem.value(run.iterate[0]) - best]
     for _ in range(steps):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from nagd_keras import NAGD
-from tests.drivers import Run
+from tests.drivers import LONG_RUNS, Run
 from tests.problems import Quadratic, Table, random_quadratic, worst_case_quadratic
 from tests.reference.nesterov import (
     classical_momentum,
@@ -17,7 +17,7 @@ from tests.tolerances import TRAJECTORY, assert_close
 
 def run_on(problem, optimizer, x, steps):
     """Returns the iterates theta_0 ... theta_T of NAGD on full gradients."""
-    run = Run(optimizer, [x], "float64")
+    run = Run(optimizer, [x], "float64", LONG_RUNS)
     iterates = [run.iterate[0]]
     for _ in range(steps):
         run.step([problem.gradient(run.look_ahead[0])])
