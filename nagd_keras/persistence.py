@@ -164,7 +164,8 @@ class NamedState(keras.optimizers.Optimizer):
                 for variable, array in self._plan(replace(waiting, arrays=arrays), slots):
                     variable.assign(array)
             else:
-                self._set(list(slots.values()), unnamed or [])
+                numbers = len(self.variables) - len(slots)
+                self._set(self.variables[numbers:], unnamed or [])
         self._waiting = self._unnamed = None
 
     def _plan(self, state: State, variables: dict[Name, Any]) -> list[tuple[Any, Any]]:
@@ -176,21 +177,33 @@ class NamedState(keras.optimizers.Optimizer):
         return plan
 
     def named_variables(self) -> dict[Name, Any]:
-        """Returns the optimizer's variables by name, in the order of `variables`."""
-        # Keras has these lists only where they are in use.
-        slots = {
-            "average": getattr(self, "_model_variables_moving_average", []),
-            "gradient_accumulator": getattr(self, "_accumulated_gradients", []),
-            "displacement": self._displacements,
-        }
+        """Returns the optimizer's variables by name, in the order in which they were made."""
         paths = paths_of(self._trainable_variables if self.built else [])
         names = {
             id(variable): Name(slot, path)
-            for slot, variables in slots.items()
+            for slot, variables in self._slots().items()
             for path, variable in zip(paths, variables, strict=False)
             if variable is not None
         }
-        return {names.get(id(v), Name(v.name)): v for v in self.variables}
+        return {names.get(id(v), Name(v.name)): v for v in self._variables}
+
+    @property
+    def variables(self) -> list[Any]:
+        """The optimizer's variables: numbers first, then the slots, one kind after the other.
+
+        Versions of Keras make them in different orders, and its older format knows only the order.
+        """
+        slots = [v for slot in self._slots().values() for v in slot if v is not None]
+        known = {id(variable) for variable in slots}
+        return [v for v in self._variables if id(v) not in known] + slots
+
+    def _slots(self) -> dict[str, list[Any]]:
+        # Keras has the first two only where they are in use.
+        return {
+            "average": list(getattr(self, "_model_variables_moving_average", [])),
+            "gradient_accumulator": list(getattr(self, "_accumulated_gradients", [])),
+            "displacement": list(self._displacements),
+        }
 
     def _load_extras(self, state: State) -> None:
         """Takes over what no variable of the optimizer holds."""
