@@ -274,10 +274,8 @@ def main(arguments: list[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for case in CASES:
         write(case, folder)
-    files = [path for path in folder.iterdir() if path.is_file()]
-    print(
-        f"{len(files)} files, {sum(path.stat().st_size for path in files)} bytes, written into {folder}"
-    )
+    sizes = [path.stat().st_size for path in folder.iterdir() if path.is_file()]
+    print(f"{len(sizes)} files, {sum(sizes)} bytes, written into {folder}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ class Saved:
         self.folder, self.name, self.settings = path.parent, path.stem, None
         self.says = json.loads(path.read_text())
         self.newer_keras = minor(self.says["wrote"]["keras"]) > minor(keras.__version__)
-        self.other_keras = minor(self.says["wrote"]["keras"]) != minor(keras.__version__)
+        oldest = [minor(v) == (3, 8) for v in (self.says["wrote"]["keras"], keras.__version__)]
+        self.other_order = oldest[0] != oldest[1]
 
     def __str__(self):
         return "-".join((*self.folder.relative_to(FOLDER).parts, self.name))
@@ -66,8 +67,9 @@ class Saved:
     def tolerance(self):
         """For the losses; see `test_a_lost_part_is_seen`.
 
-        The limit for trajectories in units of rounding, of the narrowest dtype in the network. Two
-        versions of TensorFlow, 2.16 and 2.21, differ by 0 to 2.6 such units (by none in 16 bits).
+        The limit for trajectories in units of rounding, of the narrowest dtype in the network.
+        Seen with TensorFlow 2.16 and 2.21, in a compiled step where the writer's was eager: at most
+        2.6 units in float32, 0.8 in float16 and 3.4 in bfloat16.
         """
         policy = self.says["policy"]
         return TRAJECTORY[policy.removeprefix("mixed_")]
@@ -145,14 +147,11 @@ def test_trains_on_as_when_it_was_saved(saved, file):
             keras.saving.load_model(saved.folder / file, compile=False)
         except (TypeError, ValueError):
             return  # NEWER_KERAS
-    if saved.other_keras and file in POSITIONS:
-        try:
-            model = saved.load(file)
-        except ValueError as error:
-            assert re.search(REFUSAL, str(error)), BY_POSITION
-            return
-    else:
-        model = saved.load(file)
+    if saved.other_order and file in POSITIONS:
+        with pytest.raises(ValueError, match=REFUSAL):
+            saved.load(file)
+        return  # BY_POSITION
+    model = saved.load(file)
     saved.check(model)
     if not file.endswith(".ckpt"):
         assert state(saved.load(file, own=True)) == state(model)
@@ -176,7 +175,7 @@ LOST = [(m, p) for m in OF_THIS_KERAS[-10:] for p, names in PARTS.items() if m.n
 def test_a_lost_part_is_seen(saved, part):
     """The tolerance is small enough: without one part of the state, the losses are not within.
 
-    Seen: 3 times the tolerance in bfloat16, 15 in float16, more than 5,000 in float32.
+    Seen: 3 times the tolerance in bfloat16, 15 in float16, more than 4,000 in float32.
     """
     model = saved.load(f"{saved.name}.keras")
     model.run_eagerly = True
@@ -186,8 +185,7 @@ def test_a_lost_part_is_seen(saved, part):
     assert found
     for variable in found:
         variable.assign(np.full(variable.shape, part == "learning_rate_factor", "float32"))
-    # The update that ends an accumulation, and overwrites by the averages, is the second.
-    error = saved.error(write.losses(model, saved.says["steps"], 3))
+    error = saved.error(write.losses(model, saved.says["steps"], FEW + 1))
     assert error > 2 * saved.tolerance
 
 
