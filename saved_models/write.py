@@ -224,6 +224,12 @@ def described(model: Any) -> dict[str, Any]:
     }
 
 
+def look_ahead(model: Any) -> list[int]:
+    """Brings a model to the look-ahead point; returns the checksums of its weights there."""
+    nagd_of(model).swap_to_lookahead()
+    return [checksum(variable) for variable in model.weights]
+
+
 def checksum(variable: Any) -> int:
     """Returns the CRC-32 of a variable's value; float32 holds all of 16 bits."""
     return zlib.crc32(keras.ops.convert_to_numpy(keras.ops.cast(variable, "float32")).tobytes())
@@ -252,6 +258,7 @@ def write(case: Case, folder: Path) -> None:
         "steps": case.steps,
         "files": files,
         **described(model),
+        "look_ahead": look_ahead(model),
         "losses": losses(model, case.steps),
     }
     (folder / f"{case.name}.json").write_text(json.dumps(description, indent=1) + "\n")
