@@ -45,5 +45,7 @@ class NamesInCheckpoint(tf.train.experimental.PythonState):
 
     def deserialize(self, string_value: bytes) -> None:
         """Compares what `serialize` returned with the optimizer; raises ValueError on a misfit."""
+        if not string_value:
+            return
         with np.load(io.BytesIO(string_value), allow_pickle=False) as note:
             self._optimizer()._read_checkpoint_note(note)  # type: ignore[union-attr]

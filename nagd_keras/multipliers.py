@@ -38,14 +38,22 @@ def checked_multipliers(multipliers: Any) -> dict[str, float] | None:
 
 
 def matched(multipliers: Mapping[str, float] | None, variables: Sequence[Any]) -> list[float]:
-    """Returns the factor of each variable: that of the first pattern found in its path, else 1.
+    """Returns the factor of each variable: that of the first pattern found in its path, else 1."""
+    multipliers = multipliers or {}
+    return [
+        next((factor for pattern, factor in multipliers.items() if re.search(pattern, path)), 1.0)
+        for path in _paths(variables)
+    ]
+
+
+def check_found(multipliers: Mapping[str, float] | None, variables: Sequence[Any]) -> None:
+    """Compares the patterns with the paths of the variables.
 
     Raises:
         ValueError: if a pattern is found in no path at all.
     """
-    paths = [getattr(variable, "path", variable.name) for variable in variables]
-    multipliers = multipliers or {}
-    for pattern in multipliers:
+    paths = _paths(variables)
+    for pattern in multipliers or {}:
         if not any(re.search(pattern, path) for path in paths):
             raise ValueError(
                 f"`learning_rate_multipliers` has the pattern {pattern!r}, which is found in the "
@@ -53,7 +61,7 @@ def matched(multipliers: Mapping[str, float] | None, variables: Sequence[Any]) -
                 f"{', '.join(paths)}. Correct the pattern or leave it out; for layers that are "
                 "frozen now and trained later, compile again with the pattern then."
             )
-    return [
-        next((factor for pattern, factor in multipliers.items() if re.search(pattern, path)), 1.0)
-        for path in paths
-    ]
+
+
+def _paths(variables: Sequence[Any]) -> list[str]:
+    return [getattr(variable, "path", variable.name) for variable in variables]

@@ -18,7 +18,7 @@ from nagd_keras.hyperparameters import (
     value_dtype,
 )
 from nagd_keras.live import SETTABLE, LiveHyperparameters
-from nagd_keras.multipliers import checked_multipliers, matched
+from nagd_keras.multipliers import check_found, checked_multipliers, matched
 from nagd_keras.persistence import NamedState
 from nagd_keras.points import Points
 from nagd_keras.tensors import dense, global_norm, number, tensor, wide_dtype
@@ -183,6 +183,8 @@ class NAGD(NamedState, LiveHyperparameters):
         # Keras builds the optimizer for no variables at all where it loads its older format.
         if self.built or not variables:
             return
+        if not self._from_config:
+            check_found(self._multipliers, variables)
         self._factors = matched(self._multipliers, variables)
         before = len(self._variables)
         self.built: bool
@@ -307,6 +309,11 @@ class NAGD(NamedState, LiveHyperparameters):
             trainable_variables = variables = list(trainable_variables)
         else:
             variables = self._trainable_variables
+        if self._from_config:
+            # Seen now if no state came that says which variables the multipliers are for.
+            if self.built and not self._factors_loaded:
+                check_found(self._multipliers, self._trainable_variables)
+            self._from_config = self._waiting is not None
         if grads and (self.built or trainable_variables is not None):
             check_gradients(grads, variables)
             grads = [dense(g, tuple(v.shape)) for g, v in zip(grads, variables, strict=True)]
@@ -394,7 +401,9 @@ class NAGD(NamedState, LiveHyperparameters):
         settable = {
             name: deserialized(config[name], custom_objects) for name in SETTABLE if name in config
         }
-        return cls(**{**config, **settable})
+        optimizer = cls(**{**config, **settable})
+        optimizer._from_config = True
+        return optimizer
 
 
 def _refuse(unknown: Mapping[str, Any]) -> None:

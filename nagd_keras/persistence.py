@@ -32,8 +32,12 @@ class NamedState(keras.optimizers.Optimizer):
     """
 
     _displacements: list[Any]
+    _factors: list[float]
     _points: Points
 
+    # Whether the settings came from a file, as the state will then, and no update was made yet.
+    _from_config = False
+    _factors_loaded = False
     _waiting: State | None = None
     _unnamed: list[Any] | None = None  # slots that wait in the same way, without names
     _checkpoint: State | None = None  # the names in a TensorFlow checkpoint, without arrays
@@ -130,11 +134,13 @@ class NamedState(keras.optimizers.Optimizer):
             paths,
             {path: crc for path, crc in prints.items() if crc is not None},
             self.not_decayed(),
+            {path: f for path, f in zip(paths, self._factors, strict=False) if f != 1},
         )
 
     def _load(self, state: State) -> None:
         numbers = {name: array for name, array in state.arrays.items() if not name.path}
         variables = self.named_variables()
+        self._checkpoint = None
         if not self.built:
             plan = fitted(numbers, variables)
             self._waiting, self._unnamed = (state if state.built else None), None
@@ -144,13 +150,23 @@ class NamedState(keras.optimizers.Optimizer):
             self._points.forget()
         else:
             plan = self._plan(state, variables)
+            left_out = len(state.paths) - len(self._trainable_variables)
+            if left_out:
+                warnings.warn(
+                    f"The optimizer's state was saved with {len(state.paths)} variables, and the "
+                    f"model that was loaded trains {len(self._trainable_variables)}: layers were "
+                    "frozen, or set free, after the optimizer was built. What both have is loaded; "
+                    "the others begin with displacement zero when they are trained.",
+                    stacklevel=2,
+                )
         for variable, array in plan:
             variable.assign(array)
 
     def _load_waiting(self) -> None:
         """Gives the slots, once they are there, the values that were loaded before."""
         if self._checkpoint is not None:
-            self._check_restored(self._check_order(self._checkpoint))
+            with lifted():
+                self._check_restored(self._check_order(self._checkpoint))
             self._checkpoint = None
         waiting, unnamed = self._waiting, self._unnamed
         if waiting is None and unnamed is None:
@@ -170,8 +186,16 @@ class NamedState(keras.optimizers.Optimizer):
 
     def _plan(self, state: State, variables: dict[Name, Any]) -> list[tuple[Any, Any]]:
         """Returns what to assign; the rest of the state is loaded, once all is found to fit."""
-        state = state.matched(self._trainable_variables)
+        state = state.matched(self._trainable_variables, partly=self._from_config)
         arrays = {n: a for n, a in state.arrays.items() if n.slot != _LOOK_AHEAD}
+        here = dict(
+            zip(paths_of(self._trainable_variables), self._trainable_variables, strict=True)
+        )
+        new = set(here) - set(state.paths)
+        for name, variable in variables.items():
+            if name.path in new:  # As a variable that is trained for the first time.
+                average = name.slot == "average"
+                arrays[name] = values_of(here[name.path] if average else variable)
         plan = fitted(arrays, variables)
         self._load_extras(state)
         return plan
@@ -185,7 +209,13 @@ class NamedState(keras.optimizers.Optimizer):
             for path, variable in zip(paths, variables, strict=False)
             if variable is not None
         }
-        return {names.get(id(v), Name(v.name)): v for v in self._variables}
+        named: dict[Name, Any] = {}
+        for variable in self._variables:
+            name = names.get(id(variable), Name(variable.name))
+            while name in named:  # Two slots of a derived class, perhaps.
+                name = Name(f"{name.slot}#", name.path)
+            named[name] = variable
+        return named
 
     @property
     def variables(self) -> list[Any]:
@@ -208,6 +238,16 @@ class NamedState(keras.optimizers.Optimizer):
     def _load_extras(self, state: State) -> None:
         """Takes over what no variable of the optimizer holds."""
         self._decay_alike(state)
+        if self._from_config:
+            # The patterns of the multipliers need not fit: Keras leaves the names of the models
+            # around a layer out of its variables' paths when it loads them.
+            paths = paths_of(self._trainable_variables)
+            known = set(state.paths)
+            self._factors = [
+                state.factors.get(path, 1.0) if path in known else factor
+                for path, factor in zip(paths, self._factors, strict=True)
+            ]
+            self._factors_loaded = True
         places = {path: i for i, path in enumerate(paths_of(self._trainable_variables))}
         points = {n.path: a for n, a in state.arrays.items() if n.slot == _LOOK_AHEAD}
         self._points.remember({places[path]: array for path, array in points.items()})
@@ -243,6 +283,12 @@ class NamedState(keras.optimizers.Optimizer):
 
     def _checkpoint_note(self) -> dict[str, Any]:
         """Returns what is to be written into a checkpoint beside the variables."""
+        if self._waiting is not None or self._unnamed is not None:
+            raise ValueError(
+                "A state was loaded into this optimizer before it was built, and TensorFlow's "
+                "checkpoints would not hold it. Build the optimizer first: "
+                "optimizer.build(model.trainable_variables)."
+            )
         note: dict[str, Any] = {}
         self._state().write(note, only=_LOOK_AHEAD)
         return note
@@ -250,6 +296,7 @@ class NamedState(keras.optimizers.Optimizer):
     def _read_checkpoint_note(self, note: Any) -> None:
         """Compares a note with the optimizer, before its variables are restored."""
         state = State.read(note, only=_LOOK_AHEAD)
+        self._waiting = self._unnamed = self._checkpoint = None  # What is loaded last counts.
         if state is None or not (state.built or self.built):
             return
         if self.built:
@@ -259,12 +306,11 @@ class NamedState(keras.optimizers.Optimizer):
 
     def _check_restored(self, state: State) -> None:
         """Raises unless TensorFlow restored the slots when they were made."""
-        with lifted():
-            lost = [
-                str(name)
-                for name, variable in self.named_variables().items()
-                if name.path and checksum(values_of(variable)) != state.checksums[name]
-            ]
+        lost = [
+            str(name)
+            for name, variable in self.named_variables().items()
+            if name.path and checksum(values_of(variable)) != state.checksums[name]
+        ]
         if lost:
             raise ValueError(
                 "A checkpoint was restored before the optimizer was built, and TensorFlow did not "
@@ -274,7 +320,8 @@ class NamedState(keras.optimizers.Optimizer):
             )
 
     def _check_order(self, state: State) -> State:
-        state = state.matched(self._trainable_variables) if state.built else state
+        if state.built:  # The variables may be restored after this.
+            state = state.matched(self._trainable_variables, compare=False)
         names = [name for name in state.arrays if name.slot != _LOOK_AHEAD]
         here = list(self.named_variables())
         if names != here:

@@ -1,8 +1,10 @@
 """Files that are whole or not there: saving and loading that a crash or a bad disk cannot spoil."""
 
+import errno
 import hashlib
 import math
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -121,11 +123,10 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
     """
     path = Path(filepath)
     check(path)
-    optimizer = getattr(model, "optimizer", None)
-    variables = [*model.variables, *(optimizer.variables if optimizer is not None else ())]
+    variables = _variables(model)
     before = [values_of(variable) for variable in variables]
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
-    named = [inner] if isinstance(inner, NAGD) else []
+    inner = (getattr(each, "inner_optimizer", each) for each in _optimizers(model))
+    named = [optimizer for optimizer in inner if isinstance(optimizer, NAGD)]
     notes = [nagd.unsaved() for nagd in named]
     with _naming(path):
         try:
@@ -201,6 +202,7 @@ def _written(
         )
     if path.is_dir():
         raise IsADirectoryError(f"The model cannot be saved at {path}, which is a folder.")
+    path = path.resolve()  # A link stays, and what it leads to is replaced.
     # One name for each path: what a killed process left there, the next one writes over.
     partial = path.with_name(f".partial-{path.name}")
     try:
@@ -208,6 +210,8 @@ def _written(
             _reserve(partial, model)
         write(partial)
         _seal(partial)
+        if path.exists():
+            shutil.copymode(path, partial)
         os.replace(partial, path)
         _make_durable(path.parent)
     except OSError as error:
@@ -222,20 +226,38 @@ def _written(
             partial.unlink()
 
 
+def _optimizers(model: Any) -> list[Any]:
+    """Returns the optimizers of a model, which may have others than the one it is compiled with."""
+    found = [getattr(model, "optimizer", None), *vars(model).values()]
+    known = {id(each): each for each in found if isinstance(each, keras.optimizers.Optimizer)}
+    return list(known.values())
+
+
+def _variables(model: Any) -> list[Any]:
+    """Returns all variables that a file of weights can hold."""
+    return [*model.variables, *(v for each in _optimizers(model) for v in each.variables)]
+
+
 def _reserve(path: Path, model: Any) -> None:
     """Raises OSError if there is no space for an HDF5 file of the model's weights and state.
 
     HDF5 writes last when a file is closed. Where the disk is full then, it leaves the process in
     a state in which it crashes sooner or later.
     """
-    optimizer = getattr(model, "optimizer", None)
-    variables = [*model.variables, *(optimizer.variables if optimizer is not None else ())]
     itemsizes = {"64": 8, "32": 4, "16": 2}
     size = sum(
-        itemsizes.get(str(v.dtype)[-2:], 1) * math.prod(v.shape) + _OVERHEAD for v in variables
+        itemsizes.get(str(v.dtype)[-2:], 1) * math.prod(v.shape) + _OVERHEAD
+        for v in _variables(model)
     )
+    allocate = getattr(os, "posix_fallocate", None)  # which not all systems have
+    if allocate is None:
+        return
     with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, _OVERHEAD + size)
+        try:
+            allocate(file.fileno(), 0, _OVERHEAD + size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # nor all file systems
+                raise
 
 
 def _seal(path: Path) -> None:

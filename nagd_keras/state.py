@@ -44,6 +44,7 @@ class State:
         weights: checksums of those of the model's variables that tell themselves from others, by
             path: all whose elements are not all the same.
         not_decayed: the paths of the variables that take no weight decay.
+        factors: what the learning rates of variables are multiplied by, if not by 1.
     """
 
     arrays: dict[Name, Any]
@@ -51,6 +52,7 @@ class State:
     paths: list[str] = field(default_factory=list)
     weights: dict[str, int] = field(default_factory=dict)
     not_decayed: list[str] = field(default_factory=list)
+    factors: dict[str, float] = field(default_factory=dict)
     checksums: dict[Name, int] = field(default_factory=dict)  # those that were read
 
     def write(self, store: Any, only: str = "") -> None:
@@ -67,6 +69,7 @@ class State:
             "paths": self.paths,
             "weights": self.weights,
             "not_decayed": self.not_decayed,
+            "factors": self.factors,
         }
         text = json.dumps(manifest).encode()
         # As an array of bytes, which every store takes; its checksum comes first.
@@ -118,48 +121,66 @@ class State:
             if array is None or checksum(array) != wanted:
                 raise _damaged(f"the {name} does not have the checksum that it was saved with")
             arrays[name] = array
-        rest = {key: manifest[key] for key in ("built", "paths", "weights", "not_decayed")}
+        keys_of_rest = ("built", "paths", "weights", "not_decayed", "factors")
+        rest = {key: manifest[key] for key in keys_of_rest}
         return cls(arrays, **rest, checksums=checksums)
 
     def renamed(self, paths: Mapping[str, str]) -> Self:
-        """Returns the same state with other paths for the model's variables."""
+        """Returns the state of the variables that have other paths now, by the old ones."""
+        paths = {"": "", **paths}  # of what belongs to the whole optimizer
 
-        def new(name: Name) -> Name:
-            return Name(name.slot, name.path and paths[name.path])
+        def new(named: Mapping[Name, Any]) -> dict[Name, Any]:
+            return {Name(n.slot, paths[n.path]): x for n, x in named.items() if n.path in paths}
 
         return type(self)(
-            {new(name): array for name, array in self.arrays.items()},
+            new(self.arrays),
             self.built,
-            [paths[path] for path in self.paths],
-            {paths[path]: crc for path, crc in self.weights.items()},
-            [paths[path] for path in self.not_decayed],
-            {new(name): crc for name, crc in self.checksums.items()},
+            [paths[path] for path in self.paths if path in paths],
+            {paths[path]: crc for path, crc in self.weights.items() if path in paths},
+            [paths[path] for path in self.not_decayed if path in paths],
+            {paths[path]: factor for path, factor in self.factors.items() if path in paths},
+            new(self.checksums),
         )
 
-    def matched(self, variables: Sequence[Any]) -> Self:
+    def matched(
+        self, variables: Sequence[Any], *, partly: bool = False, compare: bool = True
+    ) -> Self:
         """Returns the state with the paths that `variables`, those of the model, have now.
 
         Names that Keras made up may have other numbers now, `dense_3` for `dense`, if the layers
         are the same and in the same order. Where their names leave doubts, the values that the
         variables hold decide.
 
+        Args:
+            variables: the model's variables.
+            partly: whether the variables may be some of those that were saved, or the other way
+                round; the state is then what both have.
+            compare: whether the variables hold the values that were saved with the state.
+
         Raises:
             ValueError: if the state is that of other variables.
         """
         present = dict(zip(paths_of(variables), variables, strict=True))
         prints = {path: fingerprint(variable) for path, variable in present.items()}
-        renaming = same_names(self.paths, list(present))
+        paths = list(present)
+        renaming = same_names(self.paths, paths)
+        if renaming is None and partly:
+            some = paired(self.paths, paths)
+            renaming = some if len(some) == min(len(self.paths), len(paths)) else None
         if renaming is not None:
-            self._check_not_moved({old: prints[new] for old, new in renaming.items()})
+            if compare:
+                self._check_not_moved({old: prints[new] for old, new in renaming.items()})
             return self.renamed(renaming)
-        renaming = renumbered(self.paths, list(present))
-        if renaming is not None:
+        for renaming in (renumbered(self.paths, paths), in_order(self.paths, paths)):
+            if renaming is None:
+                continue
             values = {old: prints[new] for old, new in renaming.items()}
-            self._check_not_moved(values)
             known = self.weights.items()
             certain = known and all(values[old] == crc for old, crc in known)
-            # That a name is another variable's than before must be certain.
-            if certain or not set(present) & set(renaming):
+            # Names that are used for others than before must be certain; so must mere places.
+            shifted = not set(present) & set(renaming) and len(set(self.paths)) == len(paths)
+            if certain or (shifted and not any("#" in path for path in (*self.paths, *paths))):
+                self._check_not_moved(values)
                 return self.renamed(renaming)
         missing = [path for path in self.paths if path not in present]
         extra = [path for path in present if path not in set(self.paths)]
@@ -168,15 +189,17 @@ class State:
             f"Only in the saved state: {_some(missing)}. Only in the model: {_some(extra)}. "
             "Nothing of the optimizer's state was loaded. Give the layers the names that they had; "
             "or, for a model with new layers, load the old model and use "
-            "`nagd_keras.convert.from_nagd`, which keeps the state of those that stayed."
+            "`nagd_keras.convert.from_nagd`, which keeps the state of those that stayed; or leave "
+            "the state out: compile the model with a new optimizer, behind the loading."
         )
 
     def _check_not_moved(self, values: Mapping[str, int | None]) -> None:
         """Raises if a variable's value is what another one's was when the state was saved."""
+        known = set(self.weights.values())
         moved = [
             path
             for path, crc in self.weights.items()
-            if values[path] != crc and values[path] in self.weights.values()
+            if path in values and values[path] != crc and values[path] in known
         ]
         if moved:
             raise ValueError(
@@ -199,12 +222,19 @@ def paths_of(variables: Iterable[Any]) -> list[str]:
 
 
 def same_names(old: Sequence[str], new: Sequence[str]) -> dict[str, str] | None:
-    """Returns which old path is which new one, or None if they are those of different models.
+    """Returns which old path is which new one, or None if they are those of different models."""
+    found = paired(old, new)
+    return found if len(found) == len(old) == len(new) else None
+
+
+def paired(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
+    """Returns the old paths that are new ones, with these; none if that cannot be told.
 
     A path may lack the names of the models around its layer: Keras puts them there when a layer is
     built by its model, but not when it is built by itself, as in a model that is loaded.
     """
-    if set(old) == set(new):
+    present = set(new)
+    if set(old) == present:
         return {path: path for path in old}
     ends: dict[tuple[str, ...], list[str]] = {}
     for path in new:
@@ -216,15 +246,15 @@ def same_names(old: Sequence[str], new: Sequence[str]) -> dict[str, str] | None:
         parts = tuple(path.split("/"))
         pairs += [(len(parts), path, longer) for longer in ends.get(parts, ())]
         shorter = [("/".join(parts[i:]), len(parts) - i) for i in range(1, len(parts))]
-        pairs += [(length, path, end) for end, length in shorter if end in set(new)]
+        pairs += [(length, path, end) for end, length in shorter if end in present]
     found: dict[str, str] = {}
     for shared in sorted({pair[0] for pair in pairs}, reverse=True):
         taken = set(found.values())
         these = [(o, n) for k, o, n in pairs if k == shared and o not in found and n not in taken]
         if len({o for o, _ in these}) < len(these) or len({n for _, n in these}) < len(these):
-            return None  # One end is that of two paths.
+            return {}  # One end is that of two paths.
         found.update(these)
-    return found if len(found) == len(old) == len(new) else None
+    return found
 
 
 def renumbered(old: Sequence[str], new: Sequence[str]) -> dict[str, str] | None:
@@ -234,6 +264,17 @@ def renumbered(old: Sequence[str], new: Sequence[str]) -> dict[str, str] | None:
     if ranks is None or len(old_ranks) != len(old) or len(new_ranks) != len(new):
         return None
     return {old_ranks[a]: new_ranks[b] for a, b in ranks.items()}
+
+
+def in_order(old: Sequence[str], new: Sequence[str]) -> dict[str, str] | None:
+    """Returns the old paths with the new ones in the same places, if these could be theirs.
+
+    In nested models that are loaded, layers of one name in different blocks have the same path.
+    """
+    pairs = list(zip(old, new, strict=False))
+    parts = [[path.partition("#")[0].split("/")[::-1] for path in pair] for pair in pairs]
+    alike = all(all(x == y for x, y in zip(a, b, strict=False)) for a, b in parts)
+    return dict(pairs) if alike and len(old) == len(new) else None
 
 
 def checksum(array: Any) -> int:

@@ -32,7 +32,8 @@ NEWER_KERAS = (
 )
 BY_POSITION = (
     "TensorFlow's checkpoints keep the variables of an optimizer by position, and where it has "
-    "averages and accumulators, versions of Keras order them differently: the file must be refused, and the message must say that they do not fit."
+    "averages and accumulators, versions of Keras order them differently: the file must be "
+    "refused, and the message must say that they do not fit."
 )
 POSITIONS = {"everything.ckpt"}
 REFUSAL = "or the same in another order"

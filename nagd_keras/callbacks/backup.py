@@ -58,6 +58,7 @@ class Backup(keras.callbacks.Callback):
             ValueError: if the backups are those of another model, or all are damaged. The model
                 stays as it was.
         """
+        self.model._initial_epoch = None  # which a fit that was interrupted may have left there
         backups = self._backups()
         damaged = []
         for epoch, path in sorted(backups.items(), reverse=True):
@@ -97,7 +98,7 @@ class Backup(keras.callbacks.Callback):
         if not self._folder.is_dir():
             return {}
         matches = {path: _NAME.fullmatch(path.name) for path in self._folder.iterdir()}
-        return {int(match[1]): path for path, match in matches.items() if match}
+        return {int(match[1]): path for path, match in matches.items() if match and path.is_file()}
 
     def _delete_all_but(self, newest: int) -> None:
         backups = sorted(self._backups().items(), reverse=True)
