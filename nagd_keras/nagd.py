@@ -257,7 +257,7 @@ class NAGD(NamedState, LiveHyperparameters):
             ValueError: if a state that was saved at the iterate was loaded, and the optimizer does
                 not know the variables yet.
         """
-        if not self.built and self.at_iterate:
+        if not self.built and self.waits and self.at_iterate:
             raise ValueError(
                 "The optimizer's state was saved while the variables held the iterate, and loaded "
                 "before the optimizer was built. Call optimizer.build(model.trainable_variables) "

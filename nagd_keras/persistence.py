@@ -101,6 +101,11 @@ class NamedState(keras.optimizers.Optimizer):
             variable.assign(array if known is None else known)
 
     @property
+    def waits(self) -> bool:
+        """Whether a state was loaded whose slots wait until the optimizer is built."""
+        return any(each is not None for each in (self._waiting, self._unnamed, self._checkpoint))
+
+    @property
     def trained_variables(self) -> list[Any]:
         """The model's variables that the optimizer was built for."""
         return list(self._trainable_variables)

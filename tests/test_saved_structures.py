@@ -176,6 +176,20 @@ def test_a_checkpoint_would_not_hold_a_state_that_waits(tmp_path):
         tf.train.Checkpoint(optimizer=optimizer).save(tmp_path / "checkpoint")
 
 
+def test_the_way_back_is_not_lost_before_the_variables_are_known(tmp_path):
+    model = fit(simple())
+    wanted = state(model)
+    model.optimizer.swap_to_iterate()
+    model.save_weights(tmp_path / "model.weights.h5")
+    again = simple()
+    again.load_weights(tmp_path / "model.weights.h5")
+    with pytest.raises(ValueError, match="build"):
+        again.optimizer.swap_to_lookahead()
+    again.optimizer.build(again.trainable_variables)
+    again.optimizer.swap_to_lookahead()
+    assert state(again) == wanted
+
+
 # Files
 
 
