@@ -18,6 +18,8 @@ from tests.reference.schedules import one_cycle
 from tests.tolerances import TRAJECTORY, UNIT, assert_close
 from tests.training import BATCH, STEPS, WAYS, data, nagd
 
+pytestmark = pytest.mark.long  # see pyproject.toml
+
 EACH_WAY = pytest.mark.parametrize("way", WAYS, ids=str)
 
 

@@ -20,6 +20,8 @@ from tests.convert_cases import (
 from tests.drivers import assert_identical, snapshot, to_float64
 from tests.tolerances import TRAJECTORY, assert_close
 
+pytestmark = pytest.mark.long  # see pyproject.toml
+
 BACKEND = keras.backend.backend()
 SETTINGS = (
     "clipnorm",

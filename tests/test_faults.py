@@ -12,6 +12,8 @@ import pytest
 from nagd_keras import saving
 from tests import killed_run
 
+pytestmark = pytest.mark.long  # see pyproject.toml
+
 KILLS = 20
 
 

@@ -11,6 +11,8 @@ from tests.drivers import assert_identical, snapshot
 from tests.sweeps import Breaking, rich_model, sweep
 from tests.training import BATCH, data, network
 
+pytestmark = pytest.mark.long  # see pyproject.toml
+
 # The sweeps of most tests are short, and of small noisy batches.
 pytestmark = pytest.mark.filterwarnings("ignore:The loss did not fall clearly")
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests import resume_runs
 
+pytestmark = pytest.mark.long  # see pyproject.toml
+
 EVERY = 2  # epochs
 
 

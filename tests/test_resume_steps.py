@@ -9,6 +9,8 @@ import pytest
 
 from tests.saving_cases import CASES, RESTART, STEPS, state
 
+pytestmark = pytest.mark.long  # see pyproject.toml
+
 FIRST = 1  # Before the first step there is no state to lose.
 
 
