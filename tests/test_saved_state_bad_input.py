@@ -92,6 +92,55 @@ def test_reordered_layers_do_not_get_the_state_of_others(tmp_path):
         model.load_weights(path)
 
 
+def test_reordered_variables_of_the_same_names(tmp_path):
+    """By name each gets its own state, if the values are its own; else it is refused."""
+    values = {"a": [1.0, 2.0], "b": [3.0, 5.0]}
+
+    def variables(names):
+        return {name: keras.Variable(values[name], name=name) for name in names}
+
+    def trained(variables, steps):
+        optimizer = NAGD(0.1, 0.9)
+        for i in range(steps):
+            grads = [np.float32([i, len(name) + ord(name)]) for name in variables]
+            optimizer.apply(grads, list(variables.values()))
+        return optimizer
+
+    original = variables("ab")
+    store: dict = {}
+    optimizer = trained(original, 3)
+    optimizer.save_own_variables(store)
+    again = variables("ba")
+    for name, variable in again.items():
+        variable.assign(original[name])
+    loaded = NAGD(0.1, 0.9)
+    loaded.build(list(again.values()))
+    loaded.load_own_variables(store)
+    for found, wanted in zip(loaded.displacements, optimizer.displacements[::-1], strict=True):
+        np.testing.assert_array_equal(found.numpy(), wanted.numpy())
+    again["a"].assign(original["b"])
+    again["b"].assign(original["a"])
+    with pytest.raises(ValueError, match="in another order"):
+        loaded.load_own_variables(store)
+
+
+def test_names_that_only_look_like_those_that_keras_made_up():
+    """The second stage of two is not the first of two others."""
+
+    def built(*names):
+        optimizer = NAGD()
+        optimizer.build([keras.Variable(np.arange(2.0) + len(names), name=n) for n in names])
+        return optimizer
+
+    store: dict = {}
+    built("stage_1", "stage_2").save_own_variables(store)
+    for others in (("stage_2", "stage_3"), ("stage_1", "other"), ("stage_1",)):
+        optimizer = NAGD()
+        optimizer.build([keras.Variable(np.arange(2.0) + 7, name=name) for name in others])
+        with pytest.raises(ValueError, match="of other variables"):
+            optimizer.load_own_variables(store)
+
+
 def test_a_checkpoint_of_others(tmp_path):
     tf = pytest.importorskip("tensorflow")
     path = tf.train.Checkpoint(model=train(network())).save(tmp_path / "checkpoint")
