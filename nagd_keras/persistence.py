@@ -155,15 +155,6 @@ class NamedState(keras.optimizers.Optimizer):
             self._points.forget()
         else:
             plan = self._plan(state, variables)
-            left_out = len(state.paths) - len(self._trainable_variables)
-            if left_out:
-                warnings.warn(
-                    f"The optimizer's state was saved with {len(state.paths)} variables, and the "
-                    f"model that was loaded trains {len(self._trainable_variables)}: layers were "
-                    "frozen, or set free, after the optimizer was built. What both have is loaded; "
-                    "the others begin with displacement zero when they are trained.",
-                    stacklevel=2,
-                )
         for variable, array in plan:
             variable.assign(array)
 
@@ -191,6 +182,7 @@ class NamedState(keras.optimizers.Optimizer):
 
     def _plan(self, state: State, variables: dict[Name, Any]) -> list[tuple[Any, Any]]:
         """Returns what to assign; the rest of the state is loaded, once all is found to fit."""
+        saved, trained = len(state.paths), len(self._trainable_variables)
         state = state.matched(self._trainable_variables, partly=self._from_config)
         arrays = {n: a for n, a in state.arrays.items() if n.slot != _LOOK_AHEAD}
         here = dict(
@@ -203,6 +195,14 @@ class NamedState(keras.optimizers.Optimizer):
                 arrays[name] = values_of(here[name.path] if average else variable)
         plan = fitted(arrays, variables)
         self._load_extras(state)
+        if saved != trained:
+            warnings.warn(
+                f"The optimizer's state was saved with {saved} variables, and the model trains "
+                f"{trained} now: layers were frozen, or set free, after the optimizer was built. "
+                "What both have is loaded; the others begin with displacement zero when they are "
+                "trained.",
+                stacklevel=2,
+            )
         return plan
 
     def named_variables(self) -> dict[Name, Any]:

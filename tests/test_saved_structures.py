@@ -120,6 +120,14 @@ def test_layers_that_are_frozen_or_set_free_before_saving(first, tmp_path):
     fit(loaded)
 
 
+def test_a_copied_optimizer_for_fewer_variables_warns():
+    optimizer = copy.deepcopy(fit(simple()).optimizer)
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(4, name="a")(inputs))
+    with pytest.warns(UserWarning, match="saved with 4 variables, and the model trains 2 now"):
+        fit(compiled(model, optimizer))
+
+
 class Adversarial(keras.Sequential):
     """Has a second optimizer."""
 
