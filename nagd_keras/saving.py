@@ -139,11 +139,12 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
             raise
 
 
-def check(filepath: str | os.PathLike[str]) -> None:
+def check(filepath: str | os.PathLike[str], *, sealed: bool = False) -> None:
     """Reads a file and compares it with the checksums that it holds, if it has any.
 
     Args:
         filepath: the path of a file that ends in `.keras` or `.h5`.
+        sealed: whether an `.h5` file must have a checksum, as those have that this module wrote.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -170,7 +171,8 @@ def check(filepath: str | os.PathLike[str]) -> None:
             length = max(0, file.seek(0, os.SEEK_END) - _SEALED)
             file.seek(length)
             seal, digest = file.read(len(_SEAL)), file.read()
-            if seal == _SEAL and _digest(file, length) != digest:
+            known = seal == _SEAL
+            if (sealed and not known) or (known and _digest(file, length) != digest):
                 raise DamagedFileError(
                     f"{damaged}it does not have the checksum that it was written with. Load "
                     "another copy of it."

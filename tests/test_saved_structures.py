@@ -3,12 +3,13 @@
 import copy
 import os
 import stat
+import warnings
 
 import keras
 import numpy as np
 import pytest
 
-from nagd_keras import NAGD, saving
+from nagd_keras import NAGD, callbacks, saving
 from tests.saving_cases import state
 
 X = np.sin(np.arange(32.0).reshape(8, 4)).astype("float32")
@@ -229,3 +230,36 @@ def test_systems_that_reserve_no_space(fault, tmp_path, monkeypatch):
     before = state(model)
     saving.load_weights(fit(model), tmp_path / "model.weights.h5")
     assert state(model) == before
+
+
+class Interruption(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("damaged", [0, 1, 2])
+def test_a_backup_resumes_from_the_newest_that_is_whole(damaged, tmp_path):
+    def run(*listed):
+        keras.utils.set_random_seed(0)
+        model = simple()
+        settings = {"batch_size": 4, "epochs": 5, "shuffle": False, "verbose": 0}
+        return model, model.fit(X, Y, callbacks=listed, **settings).epoch
+
+    backup = callbacks.Backup(tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt):
+        run(backup, Interruption())
+    files = sorted((tmp_path / "backup").iterdir())
+    assert [file.name[:12] for file in files] == ["epoch-000002", "epoch-000003"]
+    for file in files[len(files) - damaged :]:
+        file.write_bytes(file.read_bytes()[:-1000])
+    if damaged == 2:
+        with pytest.raises(ValueError, match="None of the backups"):
+            run(backup)
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model, epochs = run(backup)
+    assert any("is damaged" in str(warning.message) for warning in caught) == (damaged > 0)
+    assert epochs == [[3, 4], [2, 3, 4]][damaged]
+    assert state(model) == state(run()[0])

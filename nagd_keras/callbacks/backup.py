@@ -63,7 +63,7 @@ class Backup(keras.callbacks.Callback):
         damaged = []
         for epoch, path in sorted(backups.items(), reverse=True):
             try:
-                saving.check(path)
+                saving.check(path, sealed=True)
             except saving.DamagedFileError as error:
                 damaged.append(str(error))
                 continue
