@@ -40,6 +40,7 @@ class NamesInCheckpoint(tf.train.experimental.PythonState):
         if not tf.executing_eagerly():
             return b""
         file = io.BytesIO()
+        # The optimizer is there: only by it does TensorFlow come to this attribute of it.
         np.savez(file, **self._optimizer()._checkpoint_note())  # type: ignore[union-attr]
         return file.getvalue()
 

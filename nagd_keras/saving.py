@@ -38,6 +38,7 @@ def save_model(model: Any, filepath: str | os.PathLike[str]) -> None:
         filepath: a path that ends in `.keras`, or in `.h5` for Keras' older format.
 
     Raises:
+        TypeError: for anything but a Keras model.
         ValueError: for another ending, or an optimizer that could not be loaded again.
         OSError: if the file cannot be written; the message names it.
 
@@ -51,6 +52,7 @@ def save_model(model: Any, filepath: str | os.PathLike[str]) -> None:
         >>> saving.load_model(path).optimizer.get_config()["momentum"]
         0.95
     """
+    _check_model(model)
     path = Path(filepath)
     legacy = path.suffix == ".h5"
     lost = _lost_in_older_format(model) if legacy else ""
@@ -76,9 +78,11 @@ def save_weights(model: Any, filepath: str | os.PathLike[str]) -> None:
         filepath: a path that ends in `.weights.h5`.
 
     Raises:
+        TypeError: for anything but a Keras model.
         ValueError: for another ending, or a model that is not built.
         OSError: if the file cannot be written; the message names it.
     """
+    _check_model(model)
     _written(Path(filepath), _WEIGHTS, model, model.save_weights)
 
 
@@ -118,9 +122,11 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
         settings: arguments of `model.load_weights`, such as `skip_mismatch`.
 
     Raises:
+        TypeError: for anything but a Keras model.
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or does not fit the model; the message names it.
     """
+    _check_model(model)
     path = Path(filepath)
     check(path)
     variables = _variables(model)
@@ -177,6 +183,14 @@ def check(filepath: str | os.PathLike[str], *, sealed: bool = False) -> None:
                     f"{damaged}it does not have the checksum that it was written with. Load "
                     "another copy of it."
                 )
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"A Keras model is wanted. Received: {model!r} (of type {type(model).__name__}). The "
+            "model comes first, then the path."
+        )
 
 
 def _lost_in_older_format(model: Any) -> str:
@@ -297,5 +311,5 @@ def _naming(path: Path) -> Iterator[None]:
     """Turns what Keras raises into an error that names the file."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # Keras and HDF5 raise errors of many kinds.
         raise ValueError(f"The file {path} could not be loaded. {error}") from error

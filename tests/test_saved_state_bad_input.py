@@ -310,3 +310,10 @@ def test_places_that_are_none(name, tmp_path):
             saving.load_model(place)
         with pytest.raises(FileNotFoundError, match=f"no file to load at {place}"):
             saving.load_weights(model, place)
+
+
+@pytest.mark.parametrize("use", [saving.save_model, saving.save_weights, saving.load_weights])
+def test_what_is_no_model(use, tmp_path):
+    with pytest.raises(TypeError, match="A Keras model is wanted"):
+        use("model.keras", tmp_path / "model.weights.h5")
+    assert not list(tmp_path.iterdir())
