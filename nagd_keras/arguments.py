@@ -1,6 +1,7 @@
 """What the arguments of schedules and callbacks must be."""
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -8,6 +9,8 @@ import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.hyperparameters import Hyperparameter, value_dtype
+
+_REAL = ("float16", "bfloat16", "float32", "float64")
 
 
 def value(name: str, given: Any, supremum: float = float("inf")) -> float:
@@ -48,6 +51,38 @@ def count(name: str, given: Any, least: int = 1) -> int:
     if not least <= number < 2**31:
         raise ValueError(f"{said}.")
     return number
+
+
+def choice(name: str, given: Any, allowed: Sequence[str]) -> str:
+    """Returns one of the words that are allowed.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not isinstance(given, str) or given not in allowed:
+        words = ", ".join(map(repr, allowed))
+        raise ValueError(f"`{name}` must be one of {words}. Received: {name}={given!r}.")
+    return given
+
+
+def slot_dtype(given: Any) -> str | None:
+    """Returns the name of a dtype of real numbers; None stays None.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if given is None:
+        return None
+    try:
+        name: str = keras.backend.standardize_dtype(given)
+    except (TypeError, ValueError):
+        name = ""
+    if name not in _REAL:
+        raise ValueError(
+            f"`slot_dtype` must be None, for the dtype of each variable, or one of "
+            f"{', '.join(map(repr, _REAL))}. Received: slot_dtype={given!r}."
+        )
+    return name
 
 
 def verbosity(given: Any) -> int:

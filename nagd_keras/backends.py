@@ -1,4 +1,4 @@
-"""What saved state needs of the backend that Keras trains with."""
+"""What NAGD needs to know of the backend that Keras trains with."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -21,15 +21,21 @@ def check_lifted() -> None:
     Raises:
         ValueError: there.
     """
+    if several_replicas():
+        raise ValueError(
+            "A state that was loaded before the optimizer was built cannot be given to it "
+            "within a step of several replicas. Build it first, in the strategy's scope: "
+            "optimizer.build(model.trainable_variables)."
+        )
+
+
+def several_replicas() -> bool:
+    """Whether this is a step of one of several replicas, whose gradients are yet to be summed."""
     if keras.backend.backend() == "tensorflow":
         from nagd_keras._tensorflow import in_one_of_several_replicas
 
-        if in_one_of_several_replicas():
-            raise ValueError(
-                "A state that was loaded before the optimizer was built cannot be given to it "
-                "within a step of several replicas. Build it first, in the strategy's scope: "
-                "optimizer.build(model.trainable_variables)."
-            )
+        return in_one_of_several_replicas()
+    return False
 
 
 def track_in_checkpoints(optimizer: Any) -> Any:

@@ -1,8 +1,9 @@
-"""What gradients must be; checked before Keras' optimizer base class sees them."""
+"""What gradients must be, and what Keras' optimizer base class gets to see of them."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from nagd_keras.kernels import backend as kernels
 from nagd_keras.tensors import static_shape
 
 
@@ -36,3 +37,32 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
                 f"{found} for the variable {getattr(variable, 'path', variable.name)} of shape "
                 f"{wanted}. Pass the gradients in the order of the variables; nothing was updated."
             )
+
+
+class Rows:
+    """The places of gradients that have some rows only, while they pass through the base class.
+
+    It divides gradients, and looks for those that are missing; so it gets their values alone. Rows
+    that a batch names twice are summed before, so that clipping sees the gradient itself.
+    """
+
+    def __init__(self) -> None:
+        self._gradients: dict[int, Any] = {}  # by the identity of their variables
+
+    def values(self, gradient: Any, variable: Any) -> Any:
+        """Returns the values of a gradient, without the places."""
+        gradient = kernels.summed_rows(gradient, variable.shape[0])
+        self._gradients[id(variable)] = gradient
+        return gradient.values
+
+    def at_their_places(self, gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
+        """Returns gradients, of which some are values only, with their places."""
+        rows = [self._gradients.get(id(variable)) for variable in variables]
+        return [
+            values if gradient is None else kernels.with_values(gradient, values)
+            for values, gradient in zip(gradients, rows, strict=True)
+        ]
+
+    def forget(self) -> None:
+        """Forgets all places, after an update."""
+        self._gradients.clear()

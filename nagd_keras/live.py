@@ -89,7 +89,9 @@ class LiveHyperparameters(keras.optimizers.Optimizer):
     @property
     def momentum(self) -> Any:
         """The momentum of the next update; settable if it was given as a number."""
-        return MOMENTUM.read(self._momentum, self._age + 1)
+        # Of the age only a schedule knows what to make.
+        step = self._age + 1 if _is_schedule(self._momentum) else None
+        return MOMENTUM.read(self._momentum, step)
 
     @momentum.setter
     def momentum(self, value: Any) -> None:

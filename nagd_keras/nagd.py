@@ -2,14 +2,16 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Never, TypeAlias
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from nagd_keras.backends import track_in_checkpoints
-from nagd_keras.gradients import check_gradients
+from nagd_keras.arguments import choice, slot_dtype as checked_slot_dtype
+from nagd_keras.backends import several_replicas, track_in_checkpoints
+from nagd_keras.clipping import clipped
+from nagd_keras.gradients import Rows, check_gradients
 from nagd_keras.hyperparameters import (
     LEARNING_RATE,
     MOMENTUM,
@@ -17,12 +19,14 @@ from nagd_keras.hyperparameters import (
     deserialized,
     value_dtype,
 )
+from nagd_keras.kernels import backend as kernels
 from nagd_keras.live import SETTABLE, LiveHyperparameters
 from nagd_keras.multipliers import check_found, checked_multipliers, matched
 from nagd_keras.persistence import NamedState
 from nagd_keras.points import Points
-from nagd_keras.tensors import dense, global_norm, number, tensor, wide_dtype
-from nagd_keras.update_rule import TO_LOOK_AHEAD, nesterov_update
+from nagd_keras.step import Kind, Step, Update
+from nagd_keras.tensors import computed_in, dense, number, tensor
+from nagd_keras.update_rule import TO_LOOK_AHEAD, Coefficients, Scalars, coefficients
 
 CALLBACK_NUMBERS = 8  # room for what `callbacks/state.py` lists
 Number: TypeAlias = float | LearningRateSchedule | Callable[[], Any]
@@ -62,6 +66,16 @@ class NAGD(NamedState, LiveHyperparameters):
         weight_decay: $\lambda$, in $[0, \infty)$: None, or a number, a schedule (read as the
             learning rate's is) or a callable. Decoupled: $w \leftarrow w - \varepsilon\lambda w$
             before the update; it never enters the displacement. Pass 0.0 to raise it later.
+        sparse_updates: what becomes of a variable whose gradient names some of its rows only, as
+            that of an embedding does on TensorFlow: "dense", the exact method, in which all rows
+            that have a displacement keep moving, or "lazy", in which only the rows that a batch
+            looked up take part in its update, so that a step costs what the batch costs, not what
+            the table costs. Lazy rows decay, too, only when they are looked up. It is another
+            method, on TensorFlow only, and not with `gradient_accumulation_steps`.
+        slot_dtype: the dtype of the displacements, such as "bfloat16", which halves their memory,
+            or None for that of each variable. Each update is computed in float32 at least and
+            rounded once. Small changes are lost in 16 bits: a displacement stops to shrink where
+            momentum is above $1 - 2^{-9}$ in bfloat16, or $1 - 2^{-12}$ in float16.
         learning_rate_multipliers: None, or {regular expression: factor}, the factors in
             $[0, \infty)$. The first expression that is found (`re.search`) in a variable's `path`
             gives the factor of its learning rate; the others have 1. With 0 a variable is frozen.
@@ -110,11 +124,15 @@ class NAGD(NamedState, LiveHyperparameters):
           momentum in deep learning, equations 3 and 4.
     """
 
+    _adds_dtype: str | None = None  # of what is added, instead of the one that is asked for
+
     def __init__(
         self,
         learning_rate: Number = 0.01,
         momentum: Number = 0.9,
         *,
+        sparse_updates: str = "dense",
+        slot_dtype: str | None = None,
         learning_rate_multipliers: Mapping[str, float] | None = None,
         weight_decay: Number | None = None,
         clipnorm: float | None = None,
@@ -135,6 +153,10 @@ class NAGD(NamedState, LiveHyperparameters):
         if weight_decay is not None:
             weight_decay = WEIGHT_DECAY.checked(weight_decay)
         learning_rate_multipliers = checked_multipliers(learning_rate_multipliers)
+        slot_dtype = checked_slot_dtype(slot_dtype)
+        choice("sparse_updates", sparse_updates, ("dense", "lazy"))
+        if sparse_updates == "lazy":
+            _check_lazy(gradient_accumulation_steps)
         super().__init__(
             # A callable keeps the base class from making its own variable, of 16 bits perhaps.
             learning_rate=float,
@@ -163,6 +185,9 @@ class NAGD(NamedState, LiveHyperparameters):
             name="callback_state",
         )
         self._tracks_gradient_norm = False
+        self._lazy = sparse_updates == "lazy"
+        self._slot_dtype = slot_dtype
+        self._rows = Rows()
         self._multipliers = learning_rate_multipliers
         self._factors: list[float] = []  # of the variables, in their order
         self._displacements: list[Any] = []
@@ -194,7 +219,7 @@ class NAGD(NamedState, LiveHyperparameters):
                 # Keras overwrites such a variable with its "gradient"; it takes no update.
                 None
                 if getattr(variable, "overwrite_with_gradient", False)
-                else self.add_variable_from_reference(variable, name="displacement")
+                else self._add_displacement(variable)
                 for variable in variables
             ]
             self._load_waiting()
@@ -204,6 +229,20 @@ class NAGD(NamedState, LiveHyperparameters):
             del self._variables[before:]
             self._displacements = []
             raise
+
+    def _add_displacement(self, variable: Any) -> Any:
+        self._adds_dtype = self._slot_dtype
+        try:
+            return self.add_variable_from_reference(variable, name="displacement")
+        finally:
+            self._adds_dtype = None
+
+    def add_variable(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds a variable to the optimizer; see `keras.optimizers.Optimizer.add_variable`."""
+        # What is added for another variable has the dtype of that one; slots may have their own.
+        if self._adds_dtype is not None:
+            kwargs["dtype"] = self._adds_dtype
+        return super().add_variable(*args, **kwargs)
 
     @property
     def age(self) -> Any:
@@ -316,8 +355,22 @@ class NAGD(NamedState, LiveHyperparameters):
             self._from_config = self._waiting is not None
         if grads and (self.built or trainable_variables is not None):
             check_gradients(grads, variables)
-            grads = [dense(g, tuple(v.shape)) for g, v in zip(grads, variables, strict=True)]
-        super().apply(grads, trainable_variables)
+            grads = [self._received(g, v) for g, v in zip(grads, variables, strict=True)]
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            self._rows.forget()
+
+    def _received(self, gradient: Any, variable: Any) -> Any:
+        """Returns a gradient as a tensor, or the values of its rows if the update can use these."""
+        keeps_rows = not (
+            self.gradient_accumulation_steps
+            or getattr(variable, "overwrite_with_gradient", False)
+            or (several_replicas() and not self._lazy)
+        )
+        if keeps_rows and kernels.is_rows(gradient):
+            return self._rows.values(gradient, variable)
+        return dense(gradient, tuple(variable.shape))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable and its displacement.
@@ -325,25 +378,48 @@ class NAGD(NamedState, LiveHyperparameters):
         Args:
             gradient: the gradient at the variable.
             variable: one of the variables that the optimizer was built for.
-            learning_rate: the `Scalars` of this update, or a learning rate alone, which goes with
-                the present momentum and weight decay.
+            learning_rate: the `Update` that this is part of, or a learning rate alone, which goes
+                with the present momentum and weight decay.
         """
-        index = self._get_variable_index(variable)
-        displacement, factor = self._displacements[index], self._factors[index]
-        if factor == 0:  # Frozen, whatever the gradient; its displacement never leaves zero.
-            return
-        # In 16 bits: computed in float32 and rounded once. bfloat16 cannot tell .999 from 1.
-        dtype = wide_dtype(variable)
-        scalars = self._scalars(learning_rate)
-        if not self._use_weight_decay(variable):
+        update = learning_rate
+        if not isinstance(update, Update):
+            update = self._update(self._scalars(learning_rate), [variable])
+        kernels.update([*self._steps([gradient], [variable], update)], self._lazy)
+
+    def _update(self, scalars: Scalars, variables: Iterable[Any], **rest: Any) -> Update:
+        kinds = dict.fromkeys(self._kind(self._get_variable_index(v)) for v in variables)
+        bound = rest.pop("bound", None)
+        return Update({kind: self._coefficients(scalars, bound, kind) for kind in kinds}, **rest)
+
+    def _kind(self, index: int) -> Kind:
+        variable, displacement = self._trainable_variables[index], self._displacements[index]
+        return Kind(
+            computed_in(variable, displacement),
+            self._factors[index],
+            self._use_weight_decay(variable),
+        )
+
+    def _coefficients(self, scalars: Scalars, bound: Any, kind: Kind) -> Coefficients:
+        scalars = scalars.map(lambda x: keras.ops.cast(x, kind.dtype))
+        if kind.factor != 1:
+            scalars = scalars._replace(learning_rate=scalars.learning_rate * kind.factor)
+        if not kind.decays:
             scalars = scalars._replace(weight_decay=None)
-        scalars = scalars.map(lambda x: keras.ops.cast(x, dtype))
-        if factor != 1:
-            scalars = scalars._replace(learning_rate=scalars.learning_rate * factor)
-        w, s, g = (keras.ops.cast(x, dtype) for x in (variable, displacement, gradient))
-        w, s = nesterov_update(w, s, g, scalars)
-        self.assign(displacement, keras.ops.cast(s, displacement.dtype))
-        self.assign(variable, keras.ops.cast(w, variable.dtype))
+        return coefficients(scalars, bound and keras.ops.cast(tensor(bound), kind.dtype))
+
+    def _steps(
+        self, gradients: Iterable[Any], variables: Iterable[Any], update: Update
+    ) -> Iterator[Step]:
+        """Yields the step of each variable, without those that are frozen."""
+        for gradient, variable in zip(gradients, variables, strict=True):
+            index = self._get_variable_index(variable)
+            kind = self._kind(index)
+            if kind.factor == 0:  # Whatever the gradient; the displacement never leaves zero.
+                continue
+            c = update.coefficients[kind]
+            if update.scales is not None:
+                c = c.scaled(keras.ops.cast(update.scales[index], kind.dtype))
+            yield Step(variable, self._displacements[index], gradient, c, update.at_iterate)
 
     # Keras' private surface. `tests/test_layout.py` lists it and holds it to the
     # supported versions.
@@ -351,23 +427,47 @@ class NAGD(NamedState, LiveHyperparameters):
     def _backend_update_step(
         self, grads: Any, trainable_variables: Any, learning_rate: Any
     ) -> None:
-        # The one place that Keras comes through once per update, after accumulation and clipping,
-        # on every backend: here the scalars are read and the age advances, not per variable.
-        # The base class carries its third argument to `update_step` as it is, through the
-        # replicas of a distribution strategy too; so all the scalars travel there.
-        scalars = self._scalars(learning_rate)
+        # The one place that Keras comes through once per update, after accumulation, on every
+        # backend: here the scalars are read and the age advances, not per variable.
+        grads, clipping = self._clipped(grads, trainable_variables)
         # Where the variables hold the iterate, by mistake, the gradient is of no use.
         flag = tensor(self._points.flag)
-        scalars = scalars.where(keras.ops.cast(flag, "bool"), TO_LOOK_AHEAD)
-        super()._backend_update_step(grads, trainable_variables, scalars)
-        self._age.assign_add(1 - flag)
-        self._points.flag.assign(0)
+        at_iterate = keras.ops.cast(flag, "bool")
+        scalars = self._scalars(learning_rate).where(at_iterate, TO_LOOK_AHEAD)
+        update = self._update(scalars, trainable_variables, at_iterate=at_iterate, **clipping)
+        if kernels.ONE_BY_ONE:
+            # The base class carries its third argument to `update_step` as it is, through the
+            # replicas of a distribution strategy too; so all that is common travels there.
+            super()._backend_update_step(grads, trainable_variables, update)
+        else:
+            kernels.update([*self._steps(grads, trainable_variables, update)], self._lazy)
+        self.assign_add(self._age, 1 - flag)
+        self.assign(self._points.flag, 0)
+
+    def _clipped(self, grads: Any, variables: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Returns gradients, and what clipping has left to the update to do."""
+        clipping = clipped(
+            grads,
+            clipnorm=self.clipnorm,
+            global_clipnorm=self.global_clipnorm,
+            clipvalue=self.clipvalue,
+            # Replicas clip before they add up their gradients, as in Keras.
+            at_once=several_replicas(),
+            needs_norm=self._tracks_gradient_norm,
+        )
+        if self._tracks_gradient_norm:
+            self._gradient_norm.assign(keras.ops.cast(clipping.norm, "float32"))
+        scales = clipping.scales
+        if scales is not None:
+            places = [self._get_variable_index(variable) for variable in variables]
+            by_place = dict(zip(places, scales, strict=True))
+            scales = tuple(by_place.get(i) for i in range(len(self._trainable_variables)))
+        grads = self._rows.at_their_places(clipping.gradients, variables)
+        return grads, {"scales": scales, "bound": clipping.bound}
 
     def _clip_gradients(self, grads: Any) -> Any:
-        # Comes once per update too, before clipping, with the gradients that were accumulated.
-        if self._tracks_gradient_norm:
-            self._gradient_norm.assign(global_norm(grads))
-        return super()._clip_gradients(grads)
+        # Done within the update, too, where the clipped gradients are no tensors of their own.
+        return grads
 
     def _apply_weight_decay(self, variables: Any) -> None:
         # Done within the update rule instead, where it costs no pass and no rounding of its own.
@@ -387,6 +487,8 @@ class NAGD(NamedState, LiveHyperparameters):
         own: dict[str, Any] = {
             "learning_rate": LEARNING_RATE.serialized(self._learning_rate),
             "momentum": MOMENTUM.serialized(self._momentum),
+            "sparse_updates": "lazy" if self._lazy else "dense",
+            "slot_dtype": self._slot_dtype,
             "learning_rate_multipliers": checked_multipliers(self._multipliers),
         }
         if self._weight_decay is not None:
@@ -404,6 +506,21 @@ class NAGD(NamedState, LiveHyperparameters):
         optimizer = cls(**{**config, **settable})
         optimizer._from_config = True
         return optimizer
+
+
+def _check_lazy(accumulation: Any) -> None:
+    if not kernels.KNOWS_ROWS:
+        raise ValueError(
+            f"On Keras' {keras.backend.backend()} backend gradients do not tell which rows of an "
+            "embedding a batch looked up. Received: sparse_updates='lazy'. Leave it out, or use "
+            "the tensorflow backend."
+        )
+    if accumulation:
+        raise ValueError(
+            "Accumulated gradients do not tell which rows the batches looked up. Received: "
+            f"sparse_updates='lazy' and gradient_accumulation_steps={accumulation}. Use one of "
+            "them."
+        )
 
 
 def _refuse(unknown: Mapping[str, Any]) -> None:

@@ -72,6 +72,11 @@ def wide_dtype(x: Any) -> str:
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
+def computed_in(variable: Any, displacement: Any) -> str:
+    """Returns the dtype of an update's arithmetic: 16 bits are rounded once, in the end."""
+    return max(wide_dtype(variable), wide_dtype(displacement), key=lambda name: name == "float64")
+
+
 def dense(gradient: Any, shape: tuple[int, ...]) -> Any:
     """Returns a gradient, that of an embedding for one, as a dense tensor; None stays None.
 
@@ -85,4 +90,4 @@ def dense(gradient: Any, shape: tuple[int, ...]) -> Any:
         return keras.ops.scatter(indices, gradient.values, shape)
     if hasattr(gradient, "indices"):  # other sparse tensors, and all of PyTorch's
         gradient = keras.ops.convert_to_tensor(gradient, sparse=False)
-    return gradient
+    return keras.ops.convert_to_tensor(gradient)

@@ -23,7 +23,7 @@ from keras import ops
 
 
 class Scalars(NamedTuple):
-    """What one update needs besides the tensors; each a number or a scalar tensor.
+    """The hyperparameters of one update; each a number or a scalar tensor.
 
     Attributes:
         learning_rate: eps_t, the length of the gradient step.
@@ -54,20 +54,61 @@ class Scalars(NamedTuple):
 TO_LOOK_AHEAD = Scalars(learning_rate=0.0, momentum=1.0, weight_decay=0.0)
 
 
-def nesterov_update(w: Any, s: Any, g: Any, scalars: Scalars) -> tuple[Any, Any]:
-    """Returns (w_{t+1}, s_{t+1}) from w_t, s_t and g_t.
+class Coefficients(NamedTuple):
+    """What the scalars amount to in the arithmetic of one variable's update.
 
-    Weight decay is decoupled (Loshchilov & Hutter, 2019): w shrinks by eps lambda w before the
-    update, and the decay never enters the displacement.
+    Attributes:
+        momentum: mu_{t+1}.
+        step: eps_t, what the gradient is multiplied by; clipping of its norm makes it smaller.
+        carried: mu_{t+1} step, the part of the gradient's step that goes on as displacement.
+        decay: eps_t lambda_t, or None.
+        bound: the largest absolute value that an element of the gradient keeps, or None.
+    """
+
+    momentum: Any
+    step: Any
+    carried: Any
+    decay: Any = None
+    bound: Any = None
+
+    def scaled(self, scale: Any) -> "Coefficients":
+        """Returns the coefficients for a gradient that is first multiplied by a scale."""
+        return self._replace(step=self.step * scale, carried=self.carried * scale)
+
+
+def coefficients(scalars: Scalars, bound: Any = None) -> Coefficients:
+    """Returns the coefficients of an update with these scalars, which must not be None."""
+    eps, m, decay = scalars
+    return Coefficients(m, eps, m * eps, None if decay is None else eps * decay, bound)
+
+
+def nesterov_update(w: Any, s: Any, g: Any, c: Coefficients) -> tuple[Any, Any]:
+    """Returns (w_{t+1}, s_{t+1}) from w_t, s_t and g_t."""
+    s_next = next_displacement(s, g, c)
+    return next_variable(w, s_next, g, c), s_next
+
+
+def next_displacement(s: Any, g: Any, c: Coefficients) -> Any:
+    """Returns s_{t+1} from s_t and g_t.
 
     The momentum is multiplied in twice, not factored out as m * (s - eps * g): from the factored
     form XLA on the CPU copies the slot.
     """
-    eps, m, decay = scalars
-    s_next = m * s - (m * eps) * g
-    shrunk = w if decay is None else w - (eps * decay) * w
-    w_next = shrunk + s_next - eps * g
-    return w_next, s_next
+    return c.momentum * s - c.carried * _bounded(g, c.bound)
+
+
+def next_variable(w: Any, s_next: Any, g: Any, c: Coefficients) -> Any:
+    """Returns w_{t+1} from w_t, s_{t+1} and g_t.
+
+    Weight decay is decoupled (Loshchilov & Hutter, 2019): w shrinks by eps lambda w before the
+    update, and the decay never enters the displacement.
+    """
+    shrunk = w if c.decay is None else w - c.decay * w
+    return shrunk + s_next - c.step * _bounded(g, c.bound)
+
+
+def _bounded(g: Any, bound: Any) -> Any:
+    return g if bound is None else ops.clip(g, -bound, bound)
 
 
 def iterate(w: Any, s: Any) -> Any:

@@ -22,7 +22,10 @@ LAYERS = {
     "update_rule": set(),
     "tensors": set(),
     "figures": set(),
-    "gradients": {"tensors"},
+    "step": {"update_rule"},
+    "kernels": {"kernels", "step", "update_rule"},
+    "clipping": {"kernels", "tensors"},
+    "gradients": {"kernels", "tensors"},
     "hyperparameters": {"tensors"},
     "arguments": {"hyperparameters"},
     "multipliers": {"hyperparameters"},
@@ -34,13 +37,17 @@ LAYERS = {
     "nagd": {
         "update_rule",
         "tensors",
+        "arguments",
+        "clipping",
         "gradients",
         "hyperparameters",
+        "kernels",
         "live",
         "multipliers",
         "points",
         "backends",
         "persistence",
+        "step",
     },
     "schedules": {"schedules", "arguments", "hyperparameters", "figures"},
     "callbacks": {
@@ -56,7 +63,13 @@ LAYERS = {
     "convert": {"convert", "nagd", "hyperparameters", "state", "tensors"},
 }
 # Packages that only one module may import, as they may be absent.
-OPTIONAL = {"figures": {"matplotlib"}, "_tensorflow": {"tensorflow"}}
+OPTIONAL = {
+    "figures": {"matplotlib"},
+    "_tensorflow": {"tensorflow"},
+    "kernels.tensorflow": {"tensorflow"},
+    "kernels.tensorflow_chunks": {"tensorflow"},
+    "kernels.torch": {"torch"},
+}
 # What NAGD uses of Keras that is not documented; see the comments where it does.
 PRIVATE = {
     "_accumulated_gradients",
@@ -101,7 +114,7 @@ def test_imports_run_one_way():
             if package == "nagd_keras":
                 assert rest.partition(".")[0] in LAYERS[layer], f"{name} imports {full}"
             else:
-                allowed = {*sys.stdlib_module_names, "keras", "numpy", *OPTIONAL.get(layer, ())}
+                allowed = {*sys.stdlib_module_names, "keras", "numpy", *OPTIONAL.get(name, ())}
                 assert package in allowed, f"{name} imports {full}"
                 assert not full.startswith("keras.src"), "Keras' public names only"
 

@@ -1,0 +1,75 @@
+"""Clipping of gradients, left to the update as far as it can be, where it costs no pass of its own.
+
+A norm takes one pass over the gradients. What Keras then does in another, and with a copy of all
+gradients, the update does on the way: it multiplies by a scale, or bounds the elements.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from nagd_keras.kernels import backend as kernels
+from nagd_keras.tensors import wide_dtype
+
+
+class Clipping(NamedTuple):
+    """Gradients, and what is left to be done to them.
+
+    Attributes:
+        gradients: the gradients, clipped if that was to be done at once.
+        scales: what each is to be multiplied by, or None.
+        bound: the largest absolute value that their elements are to keep, or None.
+        norm: the L2 norm of all gradients together, before clipping, if it was needed, or None.
+    """
+
+    gradients: list[Any]
+    scales: list[Any] | None
+    bound: Any
+    norm: Any
+
+
+def clipped(
+    gradients: Sequence[Any],
+    *,
+    clipnorm: float | None,
+    global_clipnorm: float | None,
+    clipvalue: float | None,
+    at_once: bool,
+    needs_norm: bool,
+) -> Clipping:
+    """Returns the gradients with what remains to be done, or with that done, too, if `at_once`.
+
+    Only one of the three limits is set; see `keras.optimizers.Optimizer`, of which the formulas
+    are.
+    """
+    gradients = list(gradients)
+    clipnorm, global_clipnorm, clipvalue = (
+        limit if limit and limit > 0 else None for limit in (clipnorm, global_clipnorm, clipvalue)
+    )
+    squares = norm = scales = None
+    if clipnorm or global_clipnorm or needs_norm:
+        squares = [_sum_of_squares(g) for g in gradients]
+    if squares and (global_clipnorm or needs_norm):
+        dtype = keras.backend.result_type(
+            *(keras.backend.standardize_dtype(x.dtype) for x in squares)
+        )
+        norm = keras.ops.sqrt(sum(keras.ops.cast(x, dtype) for x in squares))
+    if squares and clipnorm:
+        scales = [clipnorm / keras.ops.maximum(keras.ops.sqrt(x), clipnorm) for x in squares]
+    elif global_clipnorm:
+        scale = global_clipnorm * keras.ops.minimum(1.0 / norm, 1.0 / global_clipnorm)
+        # A norm that is not finite makes the scale NaN.
+        scales = [scale + (norm - norm)] * len(gradients)
+    if not at_once:
+        return Clipping(gradients, scales, clipvalue, norm)
+    if scales is not None:
+        pairs = zip(gradients, scales, strict=True)
+        gradients = [g * keras.ops.cast(scale, g.dtype) for g, scale in pairs]
+    if clipvalue is not None:
+        gradients = [keras.ops.clip(g, -clipvalue, clipvalue) for g in gradients]
+    return Clipping(gradients, None, None, norm)
+
+
+def _sum_of_squares(gradient: Any) -> Any:
+    return kernels.sum_of_squares(keras.ops.cast(gradient, wide_dtype(gradient)))

@@ -1,0 +1,39 @@
+"""Nesterov's update as operations of Keras: the way of a backend that fuses them, or of any."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from nagd_keras.step import Step
+from nagd_keras.update_rule import nesterov_update
+
+ONE_BY_ONE = False  # All variables are updated at once.
+KNOWS_ROWS = False  # Gradients of embeddings are tensors as large as the table.
+
+
+def update(steps: Sequence[Step], lazy: bool = False) -> None:
+    """Makes the update of each variable."""
+    for w, s, g, c, _ in steps:
+        wide = (ops.cast(x, c.step.dtype) for x in (w, s, g))
+        w_next, s_next = nesterov_update(*wide, c)
+        s.assign(ops.cast(s_next, s.dtype))
+        w.assign(ops.cast(w_next, w.dtype))
+
+
+def sum_of_squares(x: Any) -> Any:
+    """Returns the sum of the squares of a tensor's elements."""
+    return ops.sum(ops.square(x))
+
+
+def is_rows(gradient: Any) -> bool:
+    """Whether a gradient has some rows only."""
+    return False
+
+
+def summed_rows(gradient: Any, rows: int) -> Any:
+    """Never called here."""
+    raise NotImplementedError
+
+
+with_values = summed_rows

@@ -1,0 +1,234 @@
+"""Nesterov's update on TensorFlow, in the way that costs least for the variable at hand.
+
+Where Keras compiles the whole training step, as on a GPU, any way is fused into it. On a CPU it
+does not: there each operation is a pass over memory of its own, and has to be paid for even where
+there is next to nothing to pass over.
+"""
+
+import enum
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from nagd_keras.kernels import tensorflow_chunks as chunks
+from nagd_keras.step import Step
+from nagd_keras.update_rule import Coefficients, nesterov_update
+
+ONE_BY_ONE = True  # Keras brings each variable to the devices that hold it.
+KNOWS_ROWS = True  # Gradients of embeddings are `tf.IndexedSlices`.
+
+# From this number of elements on a pass over memory costs more than to call a compiled function.
+LARGE = 2**22
+# XLA walks through pieces in one thread, but finds each in the cache the second time that it needs
+# it. Two threads that have to wait for memory twice are slower than that; more may not be.
+FEW_THREADS = 2
+
+
+class Way(enum.Enum):
+    """A way to execute an update."""
+
+    FORMULA = "TensorFlow's operations, one by one"
+    TRAINING_OPS = "TensorFlow's training operations, which write in place"
+    COMPILED = "a function that XLA compiles, whatever is around it"
+    CHUNKED = "the same, over one piece of the variable after the other"
+
+
+_forced: list[Way] = []
+
+
+@contextmanager
+def only(way: Way) -> Iterator[None]:
+    """Within this context every variable takes this way, if it can. For tests."""
+    _forced.append(way)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
+    """Returns the way for a variable, its displacement and its gradient, a tensor or rows.
+
+    The one place where this is decided.
+    """
+    rows, size = isinstance(g, tf.IndexedSlices), w.shape.num_elements() or 0
+    # The training operations know one dtype for all, and round 16 bits at every turn.
+    ops_can = not rows and w.dtype == s.dtype == g.dtype and w.dtype in (tf.float32, tf.float64)
+    if _forced:
+        can = {Way.TRAINING_OPS: ops_can, Way.CHUNKED: not rows and chunks.can(size)}.get(
+            _forced[-1], True
+        )
+        return _forced[-1] if can else Way.FORMULA
+    if (rows or size >= LARGE) and _on_cpu(w) and _compiles():
+        few = not rows and _threads() <= FEW_THREADS
+        return Way.CHUNKED if few and chunks.can(size) else Way.COMPILED
+    return Way.TRAINING_OPS if ops_can else Way.FORMULA
+
+
+def update(steps: Sequence[Step], lazy: bool = False) -> None:
+    """Makes Nesterov's update of each variable and its displacement, in place.
+
+    Gradients are tensors, or `tf.IndexedSlices` of `summed_rows`. With `lazy`, rows that such a
+    gradient does not have stay, and so do their displacements.
+    """
+    for step in steps:
+        w, s = _native(step.variable), _native(step.displacement)
+        way = way_for(w, s, step.gradient)
+        if way is Way.TRAINING_OPS:
+            _by_training_ops(w.handle, s.handle, step.gradient, step.coefficients)
+            continue
+        arguments = {"w": w.handle, "s": s.handle, **_gradient(w, step, way, lazy)}
+        dtypes = w.dtype, s.dtype, step.coefficients.step.dtype
+        if way in (Way.COMPILED, Way.CHUNKED):
+            # One function a shape: TensorFlow warns of a function that it traces for many.
+            _compiled(*dtypes, tuple(w.shape), way)(**arguments)
+        else:
+            _by_formula(*dtypes, **arguments)
+
+
+def _native(variable: Any) -> Any:
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _gradient(w: tf.Variable, step: Step, way: Way, lazy: bool) -> dict[str, Any]:
+    """Returns the arguments of the formula beside the two variables; a None is left out."""
+    g, coefficients = step.gradient, step.coefficients._asdict()
+    arrays = {"g": g}
+    if isinstance(g, tf.IndexedSlices):
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:  # Each has summed its own only.
+            g = summed_rows(g, w.shape[0])
+        arrays = {"g": g.values, "indices": g.indices}
+        if way is Way.FORMULA and _on_cpu(w):  # Only XLA and GPUs pass over what is out of range.
+            known = g.indices < w.shape[0]
+            arrays = {name: tf.boolean_mask(x, known) for name, x in arrays.items()}
+        if lazy:
+            arrays["at_iterate"] = step.at_iterate
+    return {name: x for name, x in (arrays | coefficients).items() if x is not None}
+
+
+def _by_training_ops(w: Any, s: Any, g: Any, c: Coefficients) -> None:
+    """The update rule in two operations: s <- m s - m eps g and w <- w + s; w <- w - eps g."""
+    if c.bound is not None:
+        g = tf.clip_by_value(g, -c.bound, c.bound)
+    if c.decay is not None:
+        value = tf.raw_ops.ReadVariableOp(resource=w, dtype=g.dtype)
+        tf.raw_ops.AssignSubVariableOp(resource=w, value=c.decay * value)
+    tf.raw_ops.ResourceApplyKerasMomentum(var=w, accum=s, lr=c.carried, grad=g, momentum=c.momentum)
+    tf.raw_ops.ResourceApplyGradientDescent(var=w, alpha=c.step, delta=g)
+
+
+def _by_formula(
+    w_dtype: tf.DType,
+    s_dtype: tf.DType,
+    dtype: tf.DType,
+    rule: Any = nesterov_update,
+    *,
+    w: Any,
+    s: Any,
+    g: Any,
+    indices: Any = None,
+    at_iterate: Any = None,
+    **coefficients: Any,
+) -> None:
+    """The update rule, computed in a dtype, between reading and assigning the two variables."""
+    w_now = tf.cast(tf.raw_ops.ReadVariableOp(resource=w, dtype=w_dtype), dtype)
+    s_now = tf.cast(tf.raw_ops.ReadVariableOp(resource=s, dtype=s_dtype), dtype)
+    g, c = tf.cast(g, dtype), Coefficients(**coefficients)
+    if indices is None:
+        w_next, s_next = rule(w_now, s_now, g, c)
+    else:
+        w_next, s_next = _rows_updated(w_now, s_now, g, indices, c, at_iterate)
+    tf.raw_ops.AssignVariableOp(resource=s, value=tf.cast(s_next, s_dtype))
+    tf.raw_ops.AssignVariableOp(resource=w, value=tf.cast(w_next, w_dtype))
+
+
+def _rows_updated(
+    w: Any, s: Any, g: Any, indices: Any, c: Coefficients, at_iterate: Any
+) -> tuple[Any, Any]:
+    """The update rule for a gradient that is zero but in some rows.
+
+    The other rows take part in it; but if `at_iterate` is given, only where it is true: then all
+    have to go back to the look-ahead point.
+    """
+    inside = tf.minimum(indices, tf.shape(w, indices.dtype)[0] - 1)
+    w_rows, s_rows = nesterov_update(tf.gather(w, inside), tf.gather(s, inside), g, c)
+
+    def everywhere() -> tuple[Any, Any]:
+        return nesterov_update(w, s, tf.zeros((), w.dtype), c)
+
+    w, s = everywhere() if at_iterate is None else tf.cond(at_iterate, everywhere, lambda: (w, s))
+    places = indices[:, tf.newaxis]
+    return (
+        tf.tensor_scatter_nd_update(w, places, w_rows),
+        tf.tensor_scatter_nd_update(s, places, s_rows),
+    )
+
+
+@cache
+def _compiled(
+    w_dtype: tf.DType, s_dtype: tf.DType, dtype: tf.DType, shape: tuple[int, ...], way: Way
+) -> Any:
+    """Returns the formula as a function that is compiled within any other."""
+    rule = chunks.update if way is Way.CHUNKED else nesterov_update
+
+    def nesterov(**arguments: Any) -> None:
+        _by_formula(w_dtype, s_dtype, dtype, rule, **arguments)
+
+    return tf.function(nesterov, jit_compile=True, autograph=False)
+
+
+def _on_cpu(w: tf.Variable) -> bool:
+    return not any(name in w.device.lower() for name in ("gpu", "tpu"))
+
+
+def _threads() -> int:
+    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
+
+
+@cache
+def _compiles() -> bool:
+    """Whether this TensorFlow has XLA, which some builds lack."""
+    try:
+        with tf.init_scope(), tf.device("cpu"):
+            tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
+    except tf.errors.OpError:
+        return False
+    return True
+
+
+def sum_of_squares(x: Any) -> Any:
+    """Returns the sum of the squares of a tensor's elements, without a tensor of the squares."""
+    return 2 * tf.nn.l2_loss(x)
+
+
+def is_rows(gradient: Any) -> bool:
+    """Whether a gradient has some rows only."""
+    return isinstance(gradient, tf.IndexedSlices) and len(gradient.indices.shape) == 1
+
+
+def with_values(rows: tf.IndexedSlices, values: Any) -> tf.IndexedSlices:
+    """Returns other values for the same rows."""
+    return tf.IndexedSlices(values, rows.indices, rows.dense_shape)
+
+
+def summed_rows(gradient: tf.IndexedSlices, rows: int) -> tf.IndexedSlices:
+    """Returns a gradient in which no row stands twice: its values there are summed.
+
+    It keeps its shape, for XLA, which wants to know it: the places that become free hold zeros, for
+    rows behind the last.
+    """
+    ids, values = gradient.indices, gradient.values
+    n = tf.shape(ids)[0]
+    order = tf.argsort(ids, stable=True)
+    ids = tf.gather(ids, order)
+    new = tf.concat([tf.zeros_like(ids[:1], tf.int32), tf.cast(ids[1:] != ids[:-1], tf.int32)], 0)
+    place = tf.cumsum(new)  # of each value among those that are left
+    sums = tf.math.unsorted_segment_sum(tf.gather(values, order), place, n)
+    free = tf.cast(rows + tf.range(n), ids.dtype)
+    kept = tf.math.unsorted_segment_max(ids, place, n)
+    return tf.IndexedSlices(sums, tf.where(tf.range(n) <= place[-1:], kept, free))
