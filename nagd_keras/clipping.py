@@ -47,20 +47,19 @@ def clipped(
     clipnorm, global_clipnorm, clipvalue = (
         limit if limit and limit > 0 else None for limit in (clipnorm, global_clipnorm, clipvalue)
     )
-    squares = norm = scales = None
+    squares: list[Any] = []
+    norm: Any = None
+    scales = None
     if clipnorm or global_clipnorm or needs_norm:
         squares = [_sum_of_squares(g) for g in gradients]
-    if squares and (global_clipnorm or needs_norm):
-        dtype = keras.backend.result_type(
-            *(keras.backend.standardize_dtype(x.dtype) for x in squares)
-        )
-        norm = keras.ops.sqrt(sum(keras.ops.cast(x, dtype) for x in squares))
-    if squares and clipnorm:
-        scales = [clipnorm / keras.ops.maximum(keras.ops.sqrt(x), clipnorm) for x in squares]
+    if global_clipnorm or needs_norm:
+        norm = _root_of_sum(squares)
+    if clipnorm:
+        scales = [clipnorm / _larger(keras.ops.sqrt(x), clipnorm) for x in squares]
     elif global_clipnorm:
-        scale = global_clipnorm * keras.ops.minimum(1.0 / norm, 1.0 / global_clipnorm)
         # A norm that is not finite makes the scale NaN.
-        scales = [scale + (norm - norm)] * len(gradients)
+        scale = global_clipnorm / _larger(norm, global_clipnorm) + (norm - norm)
+        scales = [scale] * len(gradients)
     if not at_once:
         return Clipping(gradients, scales, clipvalue, norm)
     if scales is not None:
@@ -69,6 +68,17 @@ def clipped(
     if clipvalue is not None:
         gradients = [keras.ops.clip(g, -clipvalue, clipvalue) for g in gradients]
     return Clipping(gradients, None, None, norm)
+
+
+def _larger(norm: Any, limit: float) -> Any:
+    # Of a float64 and a Python number Keras makes a float32 with PyTorch.
+    return keras.ops.maximum(norm, keras.ops.cast(limit, norm.dtype))
+
+
+def _root_of_sum(squares: Sequence[Any]) -> Any:
+    dtypes = [keras.backend.standardize_dtype(x.dtype) for x in squares]
+    dtype = "float64" if "float64" in dtypes else "float32"
+    return keras.ops.sqrt(sum(keras.ops.cast(x, dtype) for x in squares))
 
 
 def _sum_of_squares(gradient: Any) -> Any:

@@ -8,7 +8,8 @@ from typing import Any, Never, TypeAlias
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from nagd_keras.arguments import choice, slot_dtype as checked_slot_dtype
+from nagd_keras.arguments import choice
+from nagd_keras.arguments import slot_dtype as checked_slot_dtype
 from nagd_keras.backends import several_replicas, track_in_checkpoints
 from nagd_keras.clipping import clipped
 from nagd_keras.gradients import Rows, check_gradients
@@ -124,6 +125,7 @@ class NAGD(NamedState, LiveHyperparameters):
           momentum in deep learning, equations 3 and 4.
     """
 
+    _stateless = False  # whether variables are to be replaced, not written
     _adds_dtype: str | None = None  # of what is added, instead of the one that is asked for
 
     def __init__(
@@ -361,6 +363,22 @@ class NAGD(NamedState, LiveHyperparameters):
         finally:
             self._rows.forget()
 
+    def stateless_apply(
+        self, optimizer_variables: Any, grads: Any, trainable_variables: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """Returns what `apply` would make of the variables, which stay as they are.
+
+        Not on TensorFlow; see `keras.optimizers.Optimizer.stateless_apply`.
+        """
+        self._stateless = True
+        try:
+            result: tuple[list[Any], list[Any]] = super().stateless_apply(
+                optimizer_variables, grads, trainable_variables
+            )
+            return result
+        finally:
+            self._stateless = False
+
     def _received(self, gradient: Any, variable: Any) -> Any:
         """Returns a gradient as a tensor, or the values of its rows if the update can use these."""
         keeps_rows = not (
@@ -440,7 +458,8 @@ class NAGD(NamedState, LiveHyperparameters):
             # replicas of a distribution strategy too; so all that is common travels there.
             super()._backend_update_step(grads, trainable_variables, update)
         else:
-            kernels.update([*self._steps(grads, trainable_variables, update)], self._lazy)
+            make = kernels.update_stateless if self._stateless else kernels.update
+            make([*self._steps(grads, trainable_variables, update)], self._lazy)
         self.assign_add(self._age, 1 - flag)
         self.assign(self._points.flag, 0)
 
@@ -457,10 +476,10 @@ class NAGD(NamedState, LiveHyperparameters):
         )
         if self._tracks_gradient_norm:
             self._gradient_norm.assign(keras.ops.cast(clipping.norm, "float32"))
-        scales = clipping.scales
-        if scales is not None:
+        scales = None
+        if clipping.scales is not None:
             places = [self._get_variable_index(variable) for variable in variables]
-            by_place = dict(zip(places, scales, strict=True))
+            by_place = dict(zip(places, clipping.scales, strict=True))
             scales = tuple(by_place.get(i) for i in range(len(self._trainable_variables)))
         grads = self._rows.at_their_places(clipping.gradients, variables)
         return grads, {"scales": scales, "bound": clipping.bound}

@@ -69,6 +69,24 @@ for a, b in zip(again.optimizer.variables, two.optimizer.variables, strict=True)
     np.testing.assert_array_equal(a.numpy(), b.numpy())
 print("saved")
 
+# Rows that either replica looked up, or both.
+ids = np.random.default_rng(1).integers(0, 6, size=(32, 3))
+
+
+def recommend(**settings):
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((3,)), keras.layers.Embedding(8, 4), keras.layers.Flatten()]
+    model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    model.compile(optimizer=NAGD(0.125, 0.875, **settings), loss="mse")
+    model.fit(ids, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    return model
+
+
+for settings in ({"sparse_updates": "lazy"}, {}, {"slot_dtype": "float64"}, {"clipvalue": 9.0}):
+    with strategy.scope():
+        two_tables = recommend(**settings)
+    print(settings, "rows agree:", close(two_tables, recommend(**settings)))
+
 # A model is adopted, outside the scope, by one that goes on in both replicas.
 from nagd_keras import convert
 
@@ -107,6 +125,7 @@ def test_two_replicas(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "as Keras: True" in result.stdout
     assert "saved" in result.stdout
+    assert result.stdout.count("rows agree: True") == 4
     assert "adopted: True 16" in result.stdout
     assert "range test: 20" in result.stdout
     for name in ("HyperparameterMonitor", "StopAtTolerance"):

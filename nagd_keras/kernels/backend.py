@@ -1,16 +1,31 @@
-"""The kernels of the backend that Keras trains with; chosen when they are imported, as Keras is."""
+"""The kernels of the backend that Keras trains with; chosen when they are imported, as Keras is.
+
+Here are the names that the optimizer knows; what a backend has not of its own it takes from the
+formula's module.
+"""
+
+from typing import Any
 
 import keras
 
-if keras.backend.backend() == "tensorflow":
-    from nagd_keras.kernels import tensorflow as chosen
-else:
-    from nagd_keras.kernels import formula as chosen
+from nagd_keras.kernels import formula
 
-ONE_BY_ONE = chosen.ONE_BY_ONE
-KNOWS_ROWS = chosen.KNOWS_ROWS
-update = chosen.update
-sum_of_squares = chosen.sum_of_squares
-is_rows = chosen.is_rows
-summed_rows = chosen.summed_rows
-with_values = chosen.with_values
+own: Any = formula
+if keras.backend.backend() == "tensorflow":
+    from nagd_keras.kernels import tensorflow
+
+    own = tensorflow
+elif keras.backend.backend() == "torch":
+    from nagd_keras.kernels import torch
+
+    own = torch
+
+_of = {**vars(formula), **vars(own)}
+ONE_BY_ONE: bool = _of["ONE_BY_ONE"]
+KNOWS_ROWS: bool = _of["KNOWS_ROWS"]
+update = _of["update"]
+update_stateless = formula.update
+sum_of_squares = _of["sum_of_squares"]
+is_rows = _of["is_rows"]
+summed_rows = _of["summed_rows"]
+with_values = _of["with_values"]

@@ -15,8 +15,8 @@ KNOWS_ROWS = False  # Gradients of embeddings are tensors as large as the table.
 def update(steps: Sequence[Step], lazy: bool = False) -> None:
     """Makes the update of each variable."""
     for w, s, g, c, _ in steps:
-        wide = (ops.cast(x, c.step.dtype) for x in (w, s, g))
-        w_next, s_next = nesterov_update(*wide, c)
+        w_now, s_now, g_now = (ops.cast(x, c.step.dtype) for x in (w, s, g))
+        w_next, s_next = nesterov_update(w_now, s_now, g_now, c)
         s.assign(ops.cast(s_next, s.dtype))
         w.assign(ops.cast(w_next, w.dtype))
 

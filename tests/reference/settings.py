@@ -16,12 +16,12 @@ def clipped(
     """Clips as `keras.optimizers.Optimizer` says, by one of the three."""
     gradients = [np.asarray(g, np.float64) for g in gradients]
     if clipnorm is not None:
-        return [g * min(1, clipnorm / np.linalg.norm(g)) for g in gradients]
+        return [g * clipnorm / max(np.linalg.norm(g), clipnorm) for g in gradients]
     if clipvalue is not None:
         return [np.minimum(np.maximum(g, -clipvalue), clipvalue) for g in gradients]
     if global_clipnorm is not None:
         norm = np.sqrt(sum(np.sum(g**2) for g in gradients))
-        return [g * min(1, global_clipnorm / norm) for g in gradients]
+        return [g * global_clipnorm / max(norm, global_clipnorm) for g in gradients]
     return gradients
 
 
