@@ -1,1 +1,1 @@
-"""Measurements, as ratios of interleaved runs; nothing here is a test."""
+"""Measurements, as ratios of interleaved runs; nothing here is a test. See README.md."""

@@ -18,15 +18,17 @@ class Clipping(NamedTuple):
 
     Attributes:
         gradients: the gradients, clipped if that was to be done at once.
+        scale: what all of them are to be multiplied by, or None.
         scales: what each is to be multiplied by, or None.
         bound: the largest absolute value that their elements are to keep, or None.
         norm: the L2 norm of all gradients together, before clipping, if it was needed, or None.
     """
 
     gradients: list[Any]
-    scales: list[Any] | None
-    bound: Any
-    norm: Any
+    scale: Any = None
+    scales: list[Any] | None = None
+    bound: float | None = None
+    norm: Any = None
 
 
 def clipped(
@@ -48,8 +50,8 @@ def clipped(
         limit if limit and limit > 0 else None for limit in (clipnorm, global_clipnorm, clipvalue)
     )
     squares: list[Any] = []
+    scale = scales = None
     norm: Any = None
-    scales = None
     if clipnorm or global_clipnorm or needs_norm:
         squares = [_sum_of_squares(g) for g in gradients]
     if global_clipnorm or needs_norm:
@@ -59,15 +61,16 @@ def clipped(
     elif global_clipnorm:
         # A norm that is not finite makes the scale NaN.
         scale = global_clipnorm / _larger(norm, global_clipnorm) + (norm - norm)
-        scales = [scale] * len(gradients)
     if not at_once:
-        return Clipping(gradients, scales, clipvalue, norm)
+        return Clipping(gradients, scale, scales, clipvalue, norm)
+    if scale is not None:
+        scales = [scale] * len(gradients)
     if scales is not None:
         pairs = zip(gradients, scales, strict=True)
-        gradients = [g * keras.ops.cast(scale, g.dtype) for g, scale in pairs]
+        gradients = [g * keras.ops.cast(each, g.dtype) for g, each in pairs]
     if clipvalue is not None:
         gradients = [keras.ops.clip(g, -clipvalue, clipvalue) for g in gradients]
-    return Clipping(gradients, None, None, norm)
+    return Clipping(gradients, norm=norm)
 
 
 def _larger(norm: Any, limit: float) -> Any:

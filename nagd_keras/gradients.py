@@ -24,7 +24,7 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
             "as well."
         )
     for gradient, variable in zip(gradients, variables, strict=True):
-        if gradient is None:
+        if gradient is None or getattr(gradient, "shape", None) == variable.shape:
             continue
         found, wanted = static_shape(gradient), tuple(variable.shape)
         if found is None:  # As with None below: the compiled step that runs will see it.

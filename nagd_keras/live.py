@@ -127,9 +127,8 @@ class LiveHyperparameters(keras.optimizers.Optimizer):
             super().__setattr__(name, value)
 
     def _scalars(self, learning_rate: Any) -> Scalars:
-        if isinstance(learning_rate, Scalars):
-            return learning_rate
-        return Scalars(learning_rate, self.momentum, self.weight_decay).map(tensor)
+        """The present values: variables, tensors or numbers."""
+        return Scalars(learning_rate, self.momentum, self.weight_decay)
 
 
 def _is_schedule(value: Any) -> bool:

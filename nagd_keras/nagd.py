@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Never, TypeAlias
 
 import keras
@@ -10,9 +10,8 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.arguments import choice
 from nagd_keras.arguments import slot_dtype as checked_slot_dtype
-from nagd_keras.backends import several_replicas, track_in_checkpoints
-from nagd_keras.clipping import clipped
-from nagd_keras.gradients import Rows, check_gradients
+from nagd_keras.backends import track_in_checkpoints
+from nagd_keras.gradients import Rows
 from nagd_keras.hyperparameters import (
     LEARNING_RATE,
     MOMENTUM,
@@ -25,16 +24,15 @@ from nagd_keras.live import SETTABLE, LiveHyperparameters
 from nagd_keras.multipliers import check_found, checked_multipliers, matched
 from nagd_keras.persistence import NamedState
 from nagd_keras.points import Points
-from nagd_keras.step import Kind, Step, Update
-from nagd_keras.tensors import computed_in, dense, number, tensor
-from nagd_keras.update_rule import TO_LOOK_AHEAD, Coefficients, Scalars, coefficients
+from nagd_keras.tensors import computed_in, number
+from nagd_keras.updates import Updates
 
 CALLBACK_NUMBERS = 8  # room for what `callbacks/state.py` lists
 Number: TypeAlias = float | LearningRateSchedule | Callable[[], Any]
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
-class NAGD(NamedState, LiveHyperparameters):
+class NAGD(Updates, NamedState, LiveHyperparameters):
     r"""Nesterov accelerated gradient descent, exact for any learning-rate and momentum sequence.
 
     With iterate $\theta$, velocity $v$, `momentum` $\mu_t$ and `learning_rate` $\varepsilon_t$,
@@ -125,7 +123,6 @@ class NAGD(NamedState, LiveHyperparameters):
           momentum in deep learning, equations 3 and 4.
     """
 
-    _stateless = False  # whether variables are to be replaced, not written
     _adds_dtype: str | None = None  # of what is added, instead of the one that is asked for
 
     def __init__(
@@ -192,6 +189,7 @@ class NAGD(NamedState, LiveHyperparameters):
         self._rows = Rows()
         self._multipliers = learning_rate_multipliers
         self._factors: list[float] = []  # of the variables, in their order
+        self._dtypes: list[str] = []
         self._displacements: list[Any] = []
         self._names_in_checkpoint = track_in_checkpoints(self)
 
@@ -223,6 +221,10 @@ class NAGD(NamedState, LiveHyperparameters):
                 if getattr(variable, "overwrite_with_gradient", False)
                 else self._add_displacement(variable)
                 for variable in variables
+            ]
+            self._dtypes = [
+                "" if s is None else computed_in(w, s)
+                for w, s in zip(variables, self._displacements, strict=True)
             ]
             self._load_waiting()
         except BaseException:
@@ -328,169 +330,6 @@ class NAGD(NamedState, LiveHyperparameters):
     def callback_state(self) -> Any:
         """The numbers that `nagd_keras.callbacks` keep here, to be saved; NaN where none is."""
         return self._callback_state
-
-    # Updates
-
-    def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Any] | None = None) -> None:
-        """Makes one update, or accumulates, from one gradient (or None) for each variable.
-
-        If the variables hold the iterate (see `swap_to_iterate`), the update brings them to the
-        look-ahead point and leaves the gradient out, which was taken at the wrong point.
-
-        Args:
-            grads: the gradients at the model's variables, of the variables' shapes.
-            trainable_variables: the variables; those of `build` if None.
-
-        Raises:
-            ValueError: if a gradient's shape is not its variable's, if all gradients are None, or
-                if the optimizer was not built for a variable. Nothing is updated.
-        """
-        grads = list(grads)
-        if trainable_variables is not None:
-            trainable_variables = variables = list(trainable_variables)
-        else:
-            variables = self._trainable_variables
-        if self._from_config:
-            # Seen now if no state came that says which variables the multipliers are for.
-            if self.built and not self._factors_loaded:
-                check_found(self._multipliers, self._trainable_variables)
-            self._from_config = self._waiting is not None
-        if grads and (self.built or trainable_variables is not None):
-            check_gradients(grads, variables)
-            grads = [self._received(g, v) for g, v in zip(grads, variables, strict=True)]
-        try:
-            super().apply(grads, trainable_variables)
-        finally:
-            self._rows.forget()
-
-    def stateless_apply(
-        self, optimizer_variables: Any, grads: Any, trainable_variables: Any
-    ) -> tuple[list[Any], list[Any]]:
-        """Returns what `apply` would make of the variables, which stay as they are.
-
-        Not on TensorFlow; see `keras.optimizers.Optimizer.stateless_apply`.
-        """
-        self._stateless = True
-        try:
-            result: tuple[list[Any], list[Any]] = super().stateless_apply(
-                optimizer_variables, grads, trainable_variables
-            )
-            return result
-        finally:
-            self._stateless = False
-
-    def _received(self, gradient: Any, variable: Any) -> Any:
-        """Returns a gradient as a tensor, or the values of its rows if the update can use these."""
-        keeps_rows = not (
-            self.gradient_accumulation_steps
-            or getattr(variable, "overwrite_with_gradient", False)
-            or (several_replicas() and not self._lazy)
-        )
-        if keeps_rows and kernels.is_rows(gradient):
-            return self._rows.values(gradient, variable)
-        return dense(gradient, tuple(variable.shape))
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable and its displacement.
-
-        Args:
-            gradient: the gradient at the variable.
-            variable: one of the variables that the optimizer was built for.
-            learning_rate: the `Update` that this is part of, or a learning rate alone, which goes
-                with the present momentum and weight decay.
-        """
-        update = learning_rate
-        if not isinstance(update, Update):
-            update = self._update(self._scalars(learning_rate), [variable])
-        kernels.update([*self._steps([gradient], [variable], update)], self._lazy)
-
-    def _update(self, scalars: Scalars, variables: Iterable[Any], **rest: Any) -> Update:
-        kinds = dict.fromkeys(self._kind(self._get_variable_index(v)) for v in variables)
-        bound = rest.pop("bound", None)
-        return Update({kind: self._coefficients(scalars, bound, kind) for kind in kinds}, **rest)
-
-    def _kind(self, index: int) -> Kind:
-        variable, displacement = self._trainable_variables[index], self._displacements[index]
-        return Kind(
-            computed_in(variable, displacement),
-            self._factors[index],
-            self._use_weight_decay(variable),
-        )
-
-    def _coefficients(self, scalars: Scalars, bound: Any, kind: Kind) -> Coefficients:
-        scalars = scalars.map(lambda x: keras.ops.cast(x, kind.dtype))
-        if kind.factor != 1:
-            scalars = scalars._replace(learning_rate=scalars.learning_rate * kind.factor)
-        if not kind.decays:
-            scalars = scalars._replace(weight_decay=None)
-        return coefficients(scalars, bound and keras.ops.cast(tensor(bound), kind.dtype))
-
-    def _steps(
-        self, gradients: Iterable[Any], variables: Iterable[Any], update: Update
-    ) -> Iterator[Step]:
-        """Yields the step of each variable, without those that are frozen."""
-        for gradient, variable in zip(gradients, variables, strict=True):
-            index = self._get_variable_index(variable)
-            kind = self._kind(index)
-            if kind.factor == 0:  # Whatever the gradient; the displacement never leaves zero.
-                continue
-            c = update.coefficients[kind]
-            if update.scales is not None:
-                c = c.scaled(keras.ops.cast(update.scales[index], kind.dtype))
-            yield Step(variable, self._displacements[index], gradient, c, update.at_iterate)
-
-    # Keras' private surface. `tests/test_layout.py` lists it and holds it to the
-    # supported versions.
-
-    def _backend_update_step(
-        self, grads: Any, trainable_variables: Any, learning_rate: Any
-    ) -> None:
-        # The one place that Keras comes through once per update, after accumulation, on every
-        # backend: here the scalars are read and the age advances, not per variable.
-        grads, clipping = self._clipped(grads, trainable_variables)
-        # Where the variables hold the iterate, by mistake, the gradient is of no use.
-        flag = tensor(self._points.flag)
-        at_iterate = keras.ops.cast(flag, "bool")
-        scalars = self._scalars(learning_rate).where(at_iterate, TO_LOOK_AHEAD)
-        update = self._update(scalars, trainable_variables, at_iterate=at_iterate, **clipping)
-        if kernels.ONE_BY_ONE:
-            # The base class carries its third argument to `update_step` as it is, through the
-            # replicas of a distribution strategy too; so all that is common travels there.
-            super()._backend_update_step(grads, trainable_variables, update)
-        else:
-            make = kernels.update_stateless if self._stateless else kernels.update
-            make([*self._steps(grads, trainable_variables, update)], self._lazy)
-        self.assign_add(self._age, 1 - flag)
-        self.assign(self._points.flag, 0)
-
-    def _clipped(self, grads: Any, variables: Any) -> tuple[list[Any], dict[str, Any]]:
-        """Returns gradients, and what clipping has left to the update to do."""
-        clipping = clipped(
-            grads,
-            clipnorm=self.clipnorm,
-            global_clipnorm=self.global_clipnorm,
-            clipvalue=self.clipvalue,
-            # Replicas clip before they add up their gradients, as in Keras.
-            at_once=several_replicas(),
-            needs_norm=self._tracks_gradient_norm,
-        )
-        if self._tracks_gradient_norm:
-            self._gradient_norm.assign(keras.ops.cast(clipping.norm, "float32"))
-        scales = None
-        if clipping.scales is not None:
-            places = [self._get_variable_index(variable) for variable in variables]
-            by_place = dict(zip(places, clipping.scales, strict=True))
-            scales = tuple(by_place.get(i) for i in range(len(self._trainable_variables)))
-        grads = self._rows.at_their_places(clipping.gradients, variables)
-        return grads, {"scales": scales, "bound": clipping.bound}
-
-    def _clip_gradients(self, grads: Any) -> Any:
-        # Done within the update, too, where the clipped gradients are no tensors of their own.
-        return grads
-
-    def _apply_weight_decay(self, variables: Any) -> None:
-        # Done within the update rule instead, where it costs no pass and no rounding of its own.
-        pass
 
     # Configuration
 

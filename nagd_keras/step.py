@@ -18,13 +18,13 @@ class Update(NamedTuple):
 
     Attributes:
         coefficients: those of each kind of variable.
-        scales: what each gradient is multiplied by, in the order of all variables, or None.
+        scales: what each gradient is multiplied by, by the places of their variables, or None.
         at_iterate: a boolean tensor: whether the variables hold the iterate, and the update is to
             bring them back and no more; the coefficients see to it where they reach.
     """
 
     coefficients: dict[Kind, Coefficients]
-    scales: tuple[Any, ...] | None = None
+    scales: dict[int, Any] | None = None
     at_iterate: Any = False
 
 

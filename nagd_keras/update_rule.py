@@ -40,7 +40,13 @@ class Scalars(NamedTuple):
         return Scalars(*(None if x is None else function(x) for x in self))
 
     def where(self, condition: Any, others: "Scalars") -> "Scalars":
-        """Returns the others where a scalar condition holds, and these, tensors, elsewhere."""
+        """Returns the others where a scalar condition holds, and these elsewhere.
+
+        The condition is known, a number as these are, or it is a tensor, as these are.
+        """
+        if isinstance(condition, int):
+            others = others._replace(**{k: x for k, x in self._asdict().items() if x is None})
+            return others if condition else self
         return Scalars(
             *(
                 None if x is None else ops.where(condition, ops.cast(other, x.dtype), x)

@@ -198,7 +198,7 @@ def test_compiled_pieces_do_not_copy(rng, way):
     if way not in (Way.COMPILED, Way.CHUNKED):
         pytest.skip("not compiled by XLA")
     w, s, g = variable((24,)), variable((24,)), tf.ones(24)
-    function = kernels._compiled(tf.float32, tf.float32, tf.float32, (24,), way)
+    function = kernels._compiled(*[tf.float32] * 3, False, (24,), way)
     m = tf.constant(0.5)
     arguments = {"w": w.handle, "s": s.handle, "g": g, "momentum": m, "step": m, "carried": m}
     hlo = function.experimental_get_compiler_ir(**arguments)(stage="optimized_hlo")

@@ -34,7 +34,20 @@ LAYERS = {
     "persistence": {"backends", "points", "state"},
     "saving": {"nagd", "state"},
     "live": {"update_rule", "tensors", "hyperparameters"},
+    "updates": {
+        "backends",
+        "clipping",
+        "gradients",
+        "kernels",
+        "live",
+        "multipliers",
+        "points",
+        "step",
+        "tensors",
+        "update_rule",
+    },
     "nagd": {
+        "updates",
         "update_rule",
         "tensors",
         "arguments",
@@ -149,7 +162,7 @@ def used_of_keras():
     """
     sgd = settled_sgd()
     names = set()
-    names_of_modules = ("nagd", "live", "persistence", "callbacks.optimizers")
+    names_of_modules = ("nagd", "updates", "live", "persistence", "callbacks.optimizers")
     places = [node for name in names_of_modules for node in modules()[name].body]
     for name, tree in modules().items():
         if name.startswith("convert."):

@@ -10,6 +10,7 @@ from nagd_keras.update_rule import nesterov_update
 
 ONE_BY_ONE = False  # All variables are updated at once.
 KNOWS_ROWS = False  # Gradients of embeddings are tensors as large as the table.
+read = None  # Scalars are read as tensors.
 
 
 def update(steps: Sequence[Step], lazy: bool = False) -> None:
@@ -26,8 +27,13 @@ def sum_of_squares(x: Any) -> Any:
     return ops.sum(ops.square(x))
 
 
-def is_rows(gradient: Any) -> bool:
-    """Whether a gradient has some rows only."""
+def is_dense(gradient: Any) -> bool:
+    """Whether a gradient is a tensor that can be used as it is."""
+    return ops.is_tensor(gradient) and not hasattr(gradient, "indices")
+
+
+def is_rows(gradient: Any, shape: tuple[int, ...], lazy: bool) -> bool:
+    """Whether a gradient has some rows only, and an update gains by it."""
     return False
 
 

@@ -6,6 +6,7 @@ there is next to nothing to pass over.
 """
 
 import enum
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,7 +66,8 @@ def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
         )
         return _forced[-1] if can else Way.FORMULA
     if (rows or size >= LARGE) and _on_cpu(w) and _compiles():
-        few = not rows and _threads() <= FEW_THREADS
+        # Other dtypes would be widened as a whole, before the first piece.
+        few = ops_can and _threads() <= FEW_THREADS
         return Way.CHUNKED if few and chunks.can(size) else Way.COMPILED
     return Way.TRAINING_OPS if ops_can else Way.FORMULA
 
@@ -82,33 +84,53 @@ def update(steps: Sequence[Step], lazy: bool = False) -> None:
         if way is Way.TRAINING_OPS:
             _by_training_ops(w.handle, s.handle, step.gradient, step.coefficients)
             continue
-        arguments = {"w": w.handle, "s": s.handle, **_gradient(w, step, way, lazy)}
+        variables = {"w": w.handle, "s": s.handle}
         dtypes = w.dtype, s.dtype, step.coefficients.step.dtype
+        only_rows = lazy and isinstance(step.gradient, tf.IndexedSlices)
+        if only_rows:
+            _all_rows_back(step, dtypes, variables)
+        arguments = {**variables, **_gradient(w, step, way, only_rows)}
         if way in (Way.COMPILED, Way.CHUNKED):
             # One function a shape: TensorFlow warns of a function that it traces for many.
-            _compiled(*dtypes, tuple(w.shape), way)(**arguments)
+            _compiled(*dtypes, only_rows, tuple(w.shape), way)(**arguments)
         else:
-            _by_formula(*dtypes, **arguments)
+            _by_formula(*dtypes, lazy=only_rows, **arguments)
 
 
 def _native(variable: Any) -> Any:
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
-def _gradient(w: tf.Variable, step: Step, way: Way, lazy: bool) -> dict[str, Any]:
+def _gradient(w: tf.Variable, step: Step, way: Way, only_rows: bool) -> dict[str, Any]:
     """Returns the arguments of the formula beside the two variables; a None is left out."""
     g, coefficients = step.gradient, step.coefficients._asdict()
     arrays = {"g": g}
     if isinstance(g, tf.IndexedSlices):
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:  # Each has summed its own only.
             g = summed_rows(g, w.shape[0])
-        arrays = {"g": g.values, "indices": g.indices}
+        indices = g.indices
+        if only_rows:  # None, where all have just gone back.
+            behind = w.shape[0] + tf.range(tf.size(indices, indices.dtype), dtype=indices.dtype)
+            indices = tf.where(step.at_iterate, behind, indices)
+        arrays = {"g": g.values, "indices": indices}
         if way is Way.FORMULA and _on_cpu(w):  # Only XLA and GPUs pass over what is out of range.
-            known = g.indices < w.shape[0]
+            known = indices < w.shape[0]
             arrays = {name: tf.boolean_mask(x, known) for name, x in arrays.items()}
-        if lazy:
-            arrays["at_iterate"] = step.at_iterate
     return {name: x for name, x in (arrays | coefficients).items() if x is not None}
+
+
+def _all_rows_back(step: Step, dtypes: tuple[Any, Any, Any], variables: dict[str, Any]) -> None:
+    """Brings a variable that holds the iterate back to the look-ahead point.
+
+    A lazy update would bring some rows only. Not within the compiled function, where XLA would
+    copy the table for a branch that it hardly ever takes.
+    """
+
+    def back() -> None:
+        arguments = {**variables, "g": tf.zeros((), dtypes[-1]), **step.coefficients._asdict()}
+        _by_formula(*dtypes, **arguments)
+
+    tf.cond(step.at_iterate, back, lambda: None)
 
 
 def _by_training_ops(w: Any, s: Any, g: Any, c: Coefficients) -> None:
@@ -127,12 +149,12 @@ def _by_formula(
     s_dtype: tf.DType,
     dtype: tf.DType,
     rule: Any = nesterov_update,
+    lazy: bool = False,
     *,
     w: Any,
     s: Any,
     g: Any,
     indices: Any = None,
-    at_iterate: Any = None,
     **coefficients: Any,
 ) -> None:
     """The update rule, computed in a dtype, between reading and assigning the two variables."""
@@ -142,26 +164,19 @@ def _by_formula(
     if indices is None:
         w_next, s_next = rule(w_now, s_now, g, c)
     else:
-        w_next, s_next = _rows_updated(w_now, s_now, g, indices, c, at_iterate)
+        w_next, s_next = _rows_updated(w_now, s_now, g, indices, lazy, c)
     tf.raw_ops.AssignVariableOp(resource=s, value=tf.cast(s_next, s_dtype))
     tf.raw_ops.AssignVariableOp(resource=w, value=tf.cast(w_next, w_dtype))
 
 
 def _rows_updated(
-    w: Any, s: Any, g: Any, indices: Any, c: Coefficients, at_iterate: Any
+    w: Any, s: Any, g: Any, indices: Any, lazy: bool, c: Coefficients
 ) -> tuple[Any, Any]:
-    """The update rule for a gradient that is zero but in some rows.
-
-    The other rows take part in it; but if `at_iterate` is given, only where it is true: then all
-    have to go back to the look-ahead point.
-    """
+    """The update rule for a gradient that is zero but in some rows; if lazy, for these rows."""
     inside = tf.minimum(indices, tf.shape(w, indices.dtype)[0] - 1)
     w_rows, s_rows = nesterov_update(tf.gather(w, inside), tf.gather(s, inside), g, c)
-
-    def everywhere() -> tuple[Any, Any]:
-        return nesterov_update(w, s, tf.zeros((), w.dtype), c)
-
-    w, s = everywhere() if at_iterate is None else tf.cond(at_iterate, everywhere, lambda: (w, s))
+    if not lazy:
+        w, s = nesterov_update(w, s, tf.zeros((), w.dtype), c)
     places = indices[:, tf.newaxis]
     return (
         tf.tensor_scatter_nd_update(w, places, w_rows),
@@ -171,13 +186,18 @@ def _rows_updated(
 
 @cache
 def _compiled(
-    w_dtype: tf.DType, s_dtype: tf.DType, dtype: tf.DType, shape: tuple[int, ...], way: Way
+    w_dtype: tf.DType,
+    s_dtype: tf.DType,
+    dtype: tf.DType,
+    lazy: bool,
+    shape: tuple[int, ...],
+    way: Way,
 ) -> Any:
     """Returns the formula as a function that is compiled within any other."""
     rule = chunks.update if way is Way.CHUNKED else nesterov_update
 
     def nesterov(**arguments: Any) -> None:
-        _by_formula(w_dtype, s_dtype, dtype, rule, **arguments)
+        _by_formula(w_dtype, s_dtype, dtype, rule, lazy, **arguments)
 
     return tf.function(nesterov, jit_compile=True, autograph=False)
 
@@ -206,9 +226,18 @@ def sum_of_squares(x: Any) -> Any:
     return 2 * tf.nn.l2_loss(x)
 
 
-def is_rows(gradient: Any) -> bool:
-    """Whether a gradient has some rows only."""
-    return isinstance(gradient, tf.IndexedSlices) and len(gradient.indices.shape) == 1
+def is_dense(gradient: Any) -> bool:
+    """Whether a gradient is a tensor that can be used as it is."""
+    return isinstance(gradient, tf.Tensor)
+
+
+def is_rows(gradient: Any, shape: tuple[int, ...], lazy: bool) -> bool:
+    """Whether a gradient has some rows only, and an update of a variable of this shape gains by it.
+
+    A small table costs less than to look for rows that are there twice.
+    """
+    rows = isinstance(gradient, tf.IndexedSlices) and len(gradient.indices.shape) == 1
+    return rows and (lazy or bool(_forced) or math.prod(shape) >= LARGE)
 
 
 def with_values(rows: tf.IndexedSlices, values: Any) -> tf.IndexedSlices:

@@ -40,9 +40,23 @@ def sum_of_squares(x: torch.Tensor) -> torch.Tensor:
     return norm * norm
 
 
+def read(scalar: Any) -> Any:
+    """Returns a scalar's present value: as a number where that neither is compiled nor waits."""
+    if torch.compiler.is_compiling() or not isinstance(scalar := _tensor(scalar), torch.Tensor):
+        return scalar
+    return _number(scalar)
+
+
+def is_dense(gradient: Any) -> bool:
+    """Whether a gradient is a tensor that can be used as it is."""
+    return type(gradient) in TYPES and gradient.layout is torch.strided
+
+
 def _tensor(variable: Any) -> torch.Tensor:
-    tensor: torch.Tensor = getattr(variable, "value", variable)
-    return tensor
+    # What `variable.value` gives outside of stateless scopes and layers, which it looks for: with
+    # hundreds of small variables, for longer than all of the update takes.
+    tensor: torch.Tensor | None = getattr(variable, "_value", None)
+    return getattr(variable, "value", variable) if tensor is None else tensor
 
 
 @torch.no_grad()

@@ -1,0 +1,96 @@
+"""Updates on JAX: jitted calls whose buffers are donated, against Optax' SGD."""
+
+import math
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+
+from benchmarks import child, limit
+from benchmarks.models import LARGE, chosen
+from nagd_keras import NAGD, schedules
+
+ARGUMENTS = "the arguments alone"
+SGD = "Keras SGD"
+OPTAX = "Optax SGD"
+KERAS = {
+    SGD: lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+    "NAGD": NAGD,
+    "NAGD, momentum schedule": lambda: NAGD(momentum=schedules.SutskeverMomentum()),
+}
+Shapes = Sequence[tuple[int, ...]]
+
+
+def measure(report: child.Report) -> None:
+    """Reports the four models."""
+    for model, shapes in chosen(report.quick).items():
+        contestants = {ARGUMENTS: _arguments(shapes)}
+        if find_spec("optax"):
+            contestants[OPTAX] = _optax(shapes)
+        for name, make in KERAS.items():
+            contestants[name] = _keras(shapes, make())
+        elements = sum(map(math.prod, shapes))
+        best = limit.update(elements) if model == LARGE else None
+        if best:
+            contestants[limit.NAME] = best
+        report.race(
+            model,
+            contestants,
+            [OPTAX, SGD],
+            more=lambda rows, n=elements: limit.bandwidth(rows, n),
+        )
+
+
+def _repeated(step: Callable[..., Any], state: Any, gradients: Any) -> Callable[[], None]:
+    """Returns a call that carries the state, which the last call has overwritten, to the next."""
+    compiled = jax.jit(step, donate_argnums=0)
+
+    def call() -> None:
+        nonlocal state
+        state = jax.block_until_ready(compiled(state, gradients))
+
+    return call
+
+
+def _arrays(shapes: Shapes, value: float) -> list[Any]:
+    return [jnp.full(shape, value) for shape in shapes]
+
+
+def _arguments(shapes: Shapes) -> Callable[[], None]:
+    """What it takes to hand over as many arrays and to get them back."""
+    state = _arrays(shapes, 1.0), _arrays(shapes, 0.0)
+    return _repeated(lambda state, gradients: state, state, _arrays(shapes, 1e-3))
+
+
+def _optax(shapes: Shapes) -> Callable[[], None]:
+    import optax
+
+    rule = optax.sgd(0.01, momentum=0.9, nesterov=True)
+
+    def step(state: Any, gradients: Any) -> Any:
+        weights, slots = state
+        updates, slots = rule.update(gradients, slots, weights)
+        return optax.apply_updates(weights, updates), slots
+
+    weights = _arrays(shapes, 1.0)
+    return _repeated(step, (weights, rule.init(weights)), _arrays(shapes, 1e-3))
+
+
+def _keras(shapes: Shapes, optimizer: Any) -> Callable[[], None]:
+    variables = [keras.Variable(array) for array in _arrays(shapes, 1.0)]
+    optimizer.build(variables)
+
+    def step(state: Any, gradients: Any) -> Any:
+        weights, slots = state
+        return optimizer.stateless_apply(slots, gradients, weights)
+
+    # Copies, for the optimizer's own stay its own.
+    state = [[jnp.copy(v.value) for v in vs] for vs in (variables, optimizer.variables)]
+    return _repeated(step, tuple(state), _arrays(shapes, 1e-3))
+
+
+if __name__ == "__main__":
+    child.run(measure)

@@ -1,0 +1,36 @@
+"""The parts of the whole, in their order: which module measures each, and what it needs."""
+
+from typing import NamedTuple
+
+
+class Section(NamedTuple):
+    """One part.
+
+    Attributes:
+        module: what is run, in a process of its own.
+        backend: Keras' backend there, which must be installed.
+        title: what stands above its tables.
+        seconds: how long to measure for a table.
+        quick: whether it is part of a quick run.
+    """
+
+    module: str
+    backend: str
+    title: str
+    seconds: float = 4.0
+    quick: bool = True
+
+
+SECTIONS = {
+    "tensorflow": Section(
+        "tensorflow_update", "tensorflow", "TensorFlow: what an update adds to a step"
+    ),
+    "settings": Section(
+        "tensorflow_settings", "tensorflow", "TensorFlow: what an update adds, by setting", 1.2
+    ),
+    "embedding": Section("embedding", "tensorflow", "TensorFlow: whole steps with an embedding"),
+    "memory": Section("memory", "tensorflow", "TensorFlow: peak memory", quick=False),
+    "first_step": Section("first_step", "tensorflow", "TensorFlow: the first step", quick=False),
+    "jax": Section("jax_update", "jax", "JAX: calls of an update"),
+    "torch": Section("torch_update", "torch", "PyTorch: calls of an update"),
+}
