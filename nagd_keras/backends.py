@@ -5,6 +5,10 @@ from typing import Any
 
 import keras
 
+# Private, since Keras has no public name for it: a kernel that writes in place must not do so in a
+# stateless scope, which any code around an optimizer may open.
+from keras.src.backend import in_stateless_scope
+
 
 def lifted() -> AbstractContextManager[Any]:
     """A context that does its work at once, though a step is being compiled."""
@@ -27,6 +31,11 @@ def check_lifted() -> None:
             "within a step of several replicas. Build it first, in the strategy's scope: "
             "optimizer.build(model.trainable_variables)."
         )
+
+
+def stateless() -> bool:
+    """Whether variables are not to be written: within a `keras.StatelessScope`."""
+    return bool(in_stateless_scope())
 
 
 def several_replicas() -> bool:

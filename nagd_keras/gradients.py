@@ -24,9 +24,16 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
             "as well."
         )
     for gradient, variable in zip(gradients, variables, strict=True):
-        if gradient is None or getattr(gradient, "shape", None) == variable.shape:
+        if gradient is None:
             continue
-        found, wanted = static_shape(gradient), tuple(variable.shape)
+        wanted = tuple(variable.shape)
+        found: tuple[Any, ...] | None
+        if kernels.is_rows(gradient, wanted, lazy=True):
+            found = (*wanted[:1], *(static_shape(gradient.values) or ())[1:])
+        elif getattr(gradient, "shape", None) == wanted:
+            continue
+        else:
+            found = static_shape(gradient)
         if found is None:  # As with None below: the compiled step that runs will see it.
             continue
         if len(found) != len(wanted) or any(

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from nagd_keras.backends import several_replicas
+from nagd_keras.backends import several_replicas, stateless
 from nagd_keras.clipping import Clipping, clipped
 from nagd_keras.gradients import Rows, check_gradients
 from nagd_keras.kernels import backend as kernels
@@ -24,7 +24,6 @@ class Updates(LiveHyperparameters):
     decay and the step itself are one pass over each variable.
     """
 
-    _stateless = False  # whether variables are to be replaced, not written
     _displacements: list[Any]
     # In the order of the variables: the factor of the learning rate, and the dtype to compute in.
     _factors: list[float]
@@ -42,7 +41,8 @@ class Updates(LiveHyperparameters):
         """Makes one update, or accumulates, from one gradient (or None) for each variable.
 
         If the variables hold the iterate (see `swap_to_iterate`), the update brings them to the
-        look-ahead point and leaves the gradient out, which was taken at the wrong point.
+        look-ahead point and leaves the gradient out, which was taken at the wrong point and must be
+        finite all the same.
 
         Args:
             grads: the gradients at the model's variables, of the variables' shapes.
@@ -70,22 +70,6 @@ class Updates(LiveHyperparameters):
         finally:
             self._rows.forget()
 
-    def stateless_apply(
-        self, optimizer_variables: Any, grads: Any, trainable_variables: Any
-    ) -> tuple[list[Any], list[Any]]:
-        """Returns what `apply` would make of the variables, which stay as they are.
-
-        Not on TensorFlow; see `keras.optimizers.Optimizer.stateless_apply`.
-        """
-        self._stateless = True
-        try:
-            result: tuple[list[Any], list[Any]] = super().stateless_apply(
-                optimizer_variables, grads, trainable_variables
-            )
-            return result
-        finally:
-            self._stateless = False
-
     def _received(self, gradient: Any, variable: Any) -> Any:
         """Returns a gradient as a tensor, or the values of its rows if the update can use these."""
         if kernels.is_dense(gradient):
@@ -112,7 +96,10 @@ class Updates(LiveHyperparameters):
         update = learning_rate
         if not isinstance(update, Update):
             update = self._update(self._scalars(learning_rate).map(tensor), kinds)
-        kernels.update([*self._steps([gradient], [variable], kinds, update)], self._lazy)
+            if kernels.is_rows(gradient, variable.shape, lazy=True):
+                gradient = kernels.summed_rows(gradient, variable.shape[0])
+        make = kernels.update_stateless if stateless() else kernels.update
+        make([*self._steps([gradient], [variable], kinds, update)], self._lazy)
 
     def _kinds(self, variables: Iterable[Any]) -> list[tuple[int, Kind]]:
         """Returns the place and the kind of each variable."""
@@ -168,7 +155,8 @@ class Updates(LiveHyperparameters):
         clipping = self._clipped(grads)
         grads = self._rows.at_their_places(clipping.gradients, trainable_variables)
         # Where the variables hold the iterate, by mistake, the gradient is of no use.
-        read = tensor if self._stateless else kernels.read or tensor
+        in_place = not stateless()
+        read = (kernels.read if in_place else None) or tensor
         flag = read(self._points.flag)
         at_iterate = _cast(flag, "bool")
         scales = clipping.scales
@@ -185,7 +173,7 @@ class Updates(LiveHyperparameters):
             # replicas of a distribution strategy too; so all that is common travels there.
             super()._backend_update_step(grads, trainable_variables, update)
         else:
-            make = kernels.update_stateless if self._stateless else kernels.update
+            make = kernels.update if in_place else kernels.update_stateless
             make([*self._steps(grads, trainable_variables, kinds, update)], self._lazy)
         self.assign_add(self._age, 1 - flag)
         if not isinstance(flag, int) or flag:

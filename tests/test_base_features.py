@@ -236,3 +236,17 @@ def test_no_gradients_at_all_are_no_update():
     optimizer.build([variable([1.0])])
     optimizer.apply([])
     assert int(optimizer.iterations) == int(optimizer.age) == 0
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="Keras has no stateless updates there")
+def test_a_stateless_scope_keeps_the_variables(rng):
+    """Also where another than `stateless_apply` has opened it."""
+    x = variable(rng.normal(size=8))
+    optimizer = NAGD(0.5)
+    optimizer.build([x])
+    before = snapshot([x], optimizer)
+    with keras.StatelessScope() as scope:
+        optimizer.apply([keras.ops.ones(8)])
+    assert_identical(snapshot([x], optimizer), before)
+    changed = to_float64(scope.get_current_value(x))
+    assert_close(changed, before[0] - 0.5 * 1.9, TRAJECTORY["float32"])

@@ -291,3 +291,12 @@ def test_every_compiled_step_is_the_textbooks(rng, backend):
         compiled([variable.step(c) for variable, c in zip(variables, given, strict=True)])
         for variable in variables:
             variable.check(f"after compiled step {t}")
+
+
+@pytest.mark.parametrize("size", [8, 2**13])
+def test_a_gradient_that_is_its_variable(size):
+    w = torch.linspace(0.5, 1.5, size)
+    s = torch.zeros(size)
+    wanted = w.double() * (1 - 0.25 * 1.5)
+    kernel.update_tensors([(w, s, w, coefficients(Scalars(0.25, 0.5)))])
+    torch.testing.assert_close(w.double(), wanted, rtol=4 * UNIT["float32"], atol=0)

@@ -181,6 +181,57 @@ def test_lazy_is_saved_and_goes_on_to_the_bit(rng, tmp_path):
 
 
 @on_tensorflow
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly")
+def test_lazy_where_functions_run_eagerly(rng):
+    x, y = batches(rng)
+    found = []
+    for eagerly in (False, True):
+        model = recommender(NAGD(0.1, sparse_updates="lazy"))
+        tf.config.run_functions_eagerly(eagerly)
+        try:
+            model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+        finally:
+            tf.config.run_functions_eagerly(False)
+        found.append(snapshot(model))
+    for a, b in zip(*found, strict=True):
+        assert_close(a, b, TRAJECTORY["float32"])
+
+
+@on_tensorflow
+def test_few_numbers_of_places():
+    """So that XLA compiles a few times, not for each number of ids."""
+    from nagd_keras.kernels.tensorflow import _next_power_of_two
+
+    wanted = [1, 1, 2, 4, 4, 8, 8, 8, 8, 16]
+    assert [_next_power_of_two(n) for n in range(10)] == wanted
+    assert [int(_next_power_of_two(tf.constant(n))) for n in range(10)] == wanted
+    assert int(_next_power_of_two(tf.constant(2**20 + 1))) == 2**21
+
+
+@on_tensorflow
+@pytest.mark.parametrize("kind", ["lazy", "dense"])
+@pytest.mark.parametrize("driver", ["eager", "graph"])
+def test_update_step_takes_rows(rng, kind, driver):
+    gradient, full = rows_of(rng, [2, 2, 4])
+    w = keras.Variable(np.zeros((ROWS, WIDTH), "float32"))
+    optimizer = NAGD(1.0, 0.0, sparse_updates=kind)
+    optimizer.build([w])
+    step = optimizer.update_step if driver == "eager" else tf.function(optimizer.update_step)
+    step(gradient, w.value, 1.0)
+    assert_close(to_float64(w), -full, TRAJECTORY["float32"])
+
+
+@on_tensorflow
+@pytest.mark.parametrize("kind", ["lazy", "dense"])
+def test_rows_of_another_width(kind):
+    w = keras.Variable(np.zeros((ROWS, WIDTH), "float32"))
+    gradient = tf.IndexedSlices(tf.ones((2, 1)), tf.constant([0, 1]), tf.constant([ROWS, WIDTH]))
+    with pytest.raises(ValueError, match=r"a gradient of shape \(7, 1\) for the variable"):
+        NAGD(sparse_updates=kind).apply([gradient], [w])
+    assert not np.any(to_float64(w))
+
+
+@on_tensorflow
 def test_the_norm_of_rows(rng):
     gradient, full = rows_of(rng, [2, 2, 4])
     optimizer = NAGD(0.1)

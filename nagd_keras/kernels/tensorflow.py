@@ -25,6 +25,8 @@ KNOWS_ROWS = True  # Gradients of embeddings are `tf.IndexedSlices`.
 
 # From this number of elements on a pass over memory costs more than to call a compiled function.
 LARGE = 2**22
+# From this number on not to make a gradient of an embedding dense saves more than it costs.
+LARGE_TABLE = 2**24
 # XLA walks through pieces in one thread, but finds each in the cache the second time that it needs
 # it. Two threads that have to wait for memory twice are slower than that; more may not be.
 FEW_THREADS = 2
@@ -65,7 +67,8 @@ def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
             _forced[-1], True
         )
         return _forced[-1] if can else Way.FORMULA
-    if (rows or size >= LARGE) and _on_cpu(w) and _compiles():
+    compiles = _on_cpu(w) and _compiles() and not tf.config.functions_run_eagerly()
+    if (rows or size >= LARGE) and compiles:
         # Other dtypes would be widened as a whole, before the first piece.
         few = ops_can and _threads() <= FEW_THREADS
         return Way.CHUNKED if few and chunks.can(size) else Way.COMPILED
@@ -109,7 +112,7 @@ def _gradient(w: tf.Variable, step: Step, way: Way, only_rows: bool) -> dict[str
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:  # Each has summed its own only.
             g = summed_rows(g, w.shape[0])
         indices = g.indices
-        if only_rows:  # None, where all have just gone back.
+        if only_rows and step.at_iterate is not False:  # None, where all have just gone back.
             behind = w.shape[0] + tf.range(tf.size(indices, indices.dtype), dtype=indices.dtype)
             indices = tf.where(step.at_iterate, behind, indices)
         arrays = {"g": g.values, "indices": indices}
@@ -130,7 +133,8 @@ def _all_rows_back(step: Step, dtypes: tuple[Any, Any, Any], variables: dict[str
         arguments = {**variables, "g": tf.zeros((), dtypes[-1]), **step.coefficients._asdict()}
         _by_formula(*dtypes, **arguments)
 
-    tf.cond(step.at_iterate, back, lambda: None)
+    if step.at_iterate is not False:
+        tf.cond(step.at_iterate, back, lambda: None)
 
 
 def _by_training_ops(w: Any, s: Any, g: Any, c: Coefficients) -> None:
@@ -158,30 +162,27 @@ def _by_formula(
     **coefficients: Any,
 ) -> None:
     """The update rule, computed in a dtype, between reading and assigning the two variables."""
-    w_now = tf.cast(tf.raw_ops.ReadVariableOp(resource=w, dtype=w_dtype), dtype)
-    s_now = tf.cast(tf.raw_ops.ReadVariableOp(resource=s, dtype=s_dtype), dtype)
-    g, c = tf.cast(g, dtype), Coefficients(**coefficients)
+    w_now = tf.raw_ops.ReadVariableOp(resource=w, dtype=w_dtype)
+    s_now = tf.raw_ops.ReadVariableOp(resource=s, dtype=s_dtype)
+    c = Coefficients(**coefficients)
+
+    def updated(w: Any, s: Any, g: Any, rule: Any = nesterov_update) -> tuple[Any, Any]:
+        w, s = rule(*(tf.cast(x, dtype) for x in (w, s, g)), c)
+        return tf.cast(w, w_dtype), tf.cast(s, s_dtype)
+
     if indices is None:
-        w_next, s_next = rule(w_now, s_now, g, c)
+        w_next, s_next = updated(w_now, s_now, g, rule)
     else:
-        w_next, s_next = _rows_updated(w_now, s_now, g, indices, lazy, c)
-    tf.raw_ops.AssignVariableOp(resource=s, value=tf.cast(s_next, s_dtype))
-    tf.raw_ops.AssignVariableOp(resource=w, value=tf.cast(w_next, w_dtype))
-
-
-def _rows_updated(
-    w: Any, s: Any, g: Any, indices: Any, lazy: bool, c: Coefficients
-) -> tuple[Any, Any]:
-    """The update rule for a gradient that is zero but in some rows; if lazy, for these rows."""
-    inside = tf.minimum(indices, tf.shape(w, indices.dtype)[0] - 1)
-    w_rows, s_rows = nesterov_update(tf.gather(w, inside), tf.gather(s, inside), g, c)
-    if not lazy:
-        w, s = nesterov_update(w, s, tf.zeros((), w.dtype), c)
-    places = indices[:, tf.newaxis]
-    return (
-        tf.tensor_scatter_nd_update(w, places, w_rows),
-        tf.tensor_scatter_nd_update(s, places, s_rows),
-    )
+        # Those rows from what they were; the others, unless they stay, without a gradient.
+        inside = tf.minimum(indices, tf.shape(w_now, indices.dtype)[0] - 1)
+        w_rows, s_rows = updated(tf.gather(w_now, inside), tf.gather(s_now, inside), g)
+        if not lazy:
+            w_now, s_now = updated(w_now, s_now, tf.zeros((), dtype))
+        places = indices[:, tf.newaxis]
+        w_next = tf.tensor_scatter_nd_update(w_now, places, w_rows)
+        s_next = tf.tensor_scatter_nd_update(s_now, places, s_rows)
+    tf.raw_ops.AssignVariableOp(resource=s, value=s_next)
+    tf.raw_ops.AssignVariableOp(resource=w, value=w_next)
 
 
 @cache
@@ -199,7 +200,7 @@ def _compiled(
     def nesterov(**arguments: Any) -> None:
         _by_formula(w_dtype, s_dtype, dtype, rule, lazy, **arguments)
 
-    return tf.function(nesterov, jit_compile=True, autograph=False)
+    return tf.function(nesterov, jit_compile=True, autograph=False, reduce_retracing=True)
 
 
 def _on_cpu(w: tf.Variable) -> bool:
@@ -236,8 +237,8 @@ def is_rows(gradient: Any, shape: tuple[int, ...], lazy: bool) -> bool:
 
     A small table costs less than to look for rows that are there twice.
     """
-    rows = isinstance(gradient, tf.IndexedSlices) and len(gradient.indices.shape) == 1
-    return rows and (lazy or bool(_forced) or math.prod(shape) >= LARGE)
+    rows = isinstance(gradient, tf.IndexedSlices) and gradient.indices.shape.rank == 1
+    return rows and (lazy or bool(_forced) or math.prod(shape) >= LARGE_TABLE)
 
 
 def with_values(rows: tf.IndexedSlices, values: Any) -> tf.IndexedSlices:
@@ -248,16 +249,26 @@ def with_values(rows: tf.IndexedSlices, values: Any) -> tf.IndexedSlices:
 def summed_rows(gradient: tf.IndexedSlices, rows: int) -> tf.IndexedSlices:
     """Returns a gradient in which no row stands twice: its values there are summed.
 
-    It keeps its shape, for XLA, which wants to know it: the places that become free hold zeros, for
-    rows behind the last.
+    It has the next power of two of places, so that XLA, which compiles for each number of them,
+    does so a few times only. Those that are free hold zeros, for rows behind the last.
     """
     ids, values = gradient.indices, gradient.values
-    n = tf.shape(ids)[0]
     order = tf.argsort(ids, stable=True)
     ids = tf.gather(ids, order)
     new = tf.concat([tf.zeros_like(ids[:1], tf.int32), tf.cast(ids[1:] != ids[:-1], tf.int32)], 0)
     place = tf.cumsum(new)  # of each value among those that are left
-    sums = tf.math.unsorted_segment_sum(tf.gather(values, order), place, n)
-    free = tf.cast(rows + tf.range(n), ids.dtype)
-    kept = tf.math.unsorted_segment_max(ids, place, n)
-    return tf.IndexedSlices(sums, tf.where(tf.range(n) <= place[-1:], kept, free))
+    places = _next_power_of_two(tf.size(ids) if ids.shape[0] is None else ids.shape[0])
+    sums = tf.math.unsorted_segment_sum(tf.gather(values, order), place, places)
+    kept = tf.math.unsorted_segment_max(ids, place, places)
+    free = tf.cast(rows + tf.range(places), ids.dtype)
+    used = tf.range(places) <= tf.reduce_max(place)  # of nothing, the least of integers
+    return tf.IndexedSlices(sums, tf.where(used, kept, free))
+
+
+def _next_power_of_two(n: Any) -> Any:
+    if isinstance(n, int):
+        return 1 << max(0, n - 1).bit_length()
+    below = tf.maximum(n, 1) - 1
+    for shift in (1, 2, 4, 8, 16):  # All bits below the highest become ones.
+        below = tf.bitwise.bitwise_or(below, tf.bitwise.right_shift(below, shift))
+    return below + 1

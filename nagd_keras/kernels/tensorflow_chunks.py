@@ -28,7 +28,8 @@ LARGEST, SMALLEST = 2**18, 2**16
 
 def can(elements: int) -> bool:
     """Whether a variable of so many elements can be updated so, with this TensorFlow."""
-    return OPTIMAL and xla is not None and piece_size(elements) is not None
+    counted = elements < 2**31  # by the integers of the loop
+    return OPTIMAL and counted and xla is not None and piece_size(elements) is not None
 
 
 @cache

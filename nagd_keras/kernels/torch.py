@@ -30,7 +30,7 @@ TYPES = torch.nn.Parameter, torch.Tensor
 
 
 def update(steps: Sequence[Step], lazy: bool = False) -> None:
-    """Makes the update of each variable in place, without a look at a scope that is stateless."""
+    """Makes the update of each variable in place."""
     update_tensors([(_tensor(w), _tensor(s), g, c) for w, s, g, c, _ in steps])
 
 
@@ -101,6 +101,8 @@ def _way_for(w: torch.Tensor, s: torch.Tensor, g: torch.Tensor) -> Callable[...,
     """Returns the fastest of the ways below that these tensors can go."""
     # Other types, such as tensors that are spread over devices, know the plain operations best.
     if not (w.dtype is s.dtype is g.dtype and w.dtype in DTYPES and type(w) in TYPES):
+        return _formula
+    if g.data_ptr() == w.data_ptr() and w.numel():  # A gradient that the first pass would change.
         return _formula
     # The fused SGD takes tensors for contiguous without a look.
     if w.numel() >= LARGE and w.is_cpu and _contiguous((w, s, g)) and _has_fused():
