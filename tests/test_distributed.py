@@ -48,12 +48,22 @@ def scheduled():
     return NAGD(0.125, keras.optimizers.schedules.PolynomialDecay(0.5, 8, 0.9))
 
 
+def clipped():
+    return NAGD(0.125, 0.875, clipnorm=0.05)
+
+
+def clipped_by_keras():
+    return keras.optimizers.SGD(0.125, 0.875, nesterov=True, clipnorm=0.05)
+
+
 def live():
     return NAGD(0.125, 0.875, weight_decay=0.0)
 
 
 with strategy.scope():
     print("as Keras:", close(train(live), train(nesterov)))
+    print("clips as Keras:", close(train(clipped), train(clipped_by_keras)))
+    assert not close(train(clipped), train(nesterov))
 
 live_changes = {"momentum": 0.5, "weight_decay": 0.125, "learning_rate": 0.0625}
 for make_optimizer, changes in [(descent, {}), (scheduled, {}), (live, live_changes)]:
@@ -124,6 +134,7 @@ def test_two_replicas(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert "as Keras: True" in result.stdout
+    assert "clips as Keras: True" in result.stdout
     assert "saved" in result.stdout
     assert result.stdout.count("rows agree: True") == 4
     assert "adopted: True 16" in result.stdout
