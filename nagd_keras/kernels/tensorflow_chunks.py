@@ -13,8 +13,8 @@ import tensorflow as tf
 from nagd_keras.update_rule import Coefficients, next_displacement, next_variable
 
 try:
-    # A private module of TensorFlow. The public operations have no barrier, and without one XLA
-    # computes a piece of the displacement twice, from a copy of all of it.
+    # A private module of TensorFlow: no public operation writes a piece at a place that is known
+    # only when the loop runs, but for those that made XLA copy the whole.
     from tensorflow.compiler.tf2xla.ops import gen_xla_ops as xla
 except ImportError:
     xla = None
@@ -56,8 +56,9 @@ def update(w: Any, s: Any, g: Any, c: Coefficients) -> tuple[Any, Any]:
             return xla.xla_dynamic_update_slice(x, update, [i * size])
 
         s = put(s, next_displacement(piece(s), piece(g), c))
-        s, w, same_g = xla.xla_optimization_barrier([s, w, g])
-        return i + 1, put(w, next_variable(piece(w), piece(s), piece(same_g), c)), s
+        # The piece of s is read back. If its value were used, XLA would compute it a second time,
+        # from a copy of all of s.
+        return i + 1, put(w, next_variable(piece(w), piece(s), piece(g), c)), s
 
     _, w, s = tf.while_loop(lambda i, w, s: i < elements // size, body, (tf.constant(0), w, s))
     return tf.reshape(w, shape), tf.reshape(s, shape)
