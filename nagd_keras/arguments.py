@@ -53,15 +53,17 @@ def count(name: str, given: Any, least: int = 1) -> int:
     return number
 
 
-def choice(name: str, given: Any, allowed: Sequence[str]) -> str:
-    """Returns one of the words that are allowed.
+def choice(name: str, given: Any, allowed: Sequence[str], alternatives: str = "") -> str:
+    """Returns one of the words that are allowed; `alternatives` is for the message only.
 
     Raises:
         ValueError: for anything else.
     """
     if not isinstance(given, str) or given not in allowed:
         words = ", ".join(map(repr, allowed))
-        raise ValueError(f"`{name}` must be one of {words}. Received: {name}={given!r}.")
+        raise ValueError(
+            f"`{name}` must be one of {words}{alternatives}. Received: {name}={given!r}."
+        )
     return given
 
 

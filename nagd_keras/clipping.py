@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 
 from nagd_keras.kernels import backend as kernels
-from nagd_keras.tensors import wide_dtype
+from nagd_keras.tensors import all_finite, total, wide_dtype, widest_dtype
 
 
 class Clipping(NamedTuple):
@@ -22,6 +22,7 @@ class Clipping(NamedTuple):
         scales: what each is to be multiplied by, or None.
         bound: the largest absolute value that their elements are to keep, or None.
         norm: the L2 norm of all gradients together, before clipping, if it was needed, or None.
+        finite: whether all gradients are finite, and their norms if these were needed; or None.
     """
 
     gradients: list[Any]
@@ -29,6 +30,7 @@ class Clipping(NamedTuple):
     scales: list[Any] | None = None
     bound: float | None = None
     norm: Any = None
+    finite: Any = None
 
 
 def clipped(
@@ -39,11 +41,12 @@ def clipped(
     clipvalue: float | None,
     at_once: bool,
     needs_norm: bool,
+    needs_finite: bool,
 ) -> Clipping:
     """Returns the gradients with what remains to be done, or with that done, too, if `at_once`.
 
     Only one of the three limits is set; see `keras.optimizers.Optimizer`, of which the formulas
-    are.
+    are. At once, nothing is said about whether they are finite: they are yet to be summed.
     """
     gradients = list(gradients)
     clipnorm, global_clipnorm, clipvalue = (
@@ -62,7 +65,8 @@ def clipped(
         # A norm that is not finite makes the scale NaN.
         scale = global_clipnorm / _larger(norm, global_clipnorm) + (norm - norm)
     if not at_once:
-        return Clipping(gradients, scale, scales, clipvalue, norm)
+        finite = all_finite(squares or map(total, gradients)) if needs_finite else None
+        return Clipping(gradients, scale, scales, clipvalue, norm, finite)
     if scale is not None:
         scales = [scale] * len(gradients)
     if scales is not None:
@@ -79,8 +83,7 @@ def _larger(norm: Any, limit: float) -> Any:
 
 
 def _root_of_sum(squares: Sequence[Any]) -> Any:
-    dtypes = [keras.backend.standardize_dtype(x.dtype) for x in squares]
-    dtype = "float64" if "float64" in dtypes else "float32"
+    dtype = widest_dtype(squares)
     return keras.ops.sqrt(sum(keras.ops.cast(x, dtype) for x in squares))
 
 

@@ -24,6 +24,7 @@ from nagd_keras.live import SETTABLE, LiveHyperparameters
 from nagd_keras.multipliers import check_found, checked_multipliers, matched
 from nagd_keras.persistence import NamedState
 from nagd_keras.points import Points
+from nagd_keras.restart import SCHEMES, SPEED
 from nagd_keras.tensors import computed_in, number
 from nagd_keras.updates import Updates
 
@@ -65,6 +66,17 @@ class NAGD(Updates, NamedState, LiveHyperparameters):
         weight_decay: $\lambda$, in $[0, \infty)$: None, or a number, a schedule (read as the
             learning rate's is) or a callable. Decoupled: $w \leftarrow w - \varepsilon\lambda w$
             before the update; it never enters the displacement. Pass 0.0 to raise it later.
+        restart: None, or the scheme by which the momentum is reset within an update, over all
+            variables together: "gradient" where the displacement leads uphill,
+            $\langle g_t, s_{t+1} \rangle > 0$, or "speed" where the iterate slows down,
+            $\|v_{t+1}\| < \|v_t\|$, from the tenth update since the last restart on. A restart
+            makes $s_{t+1} = 0$, and the age 0, so that a momentum schedule starts anew. For
+            gradients without noise: with `schedules.NesterovMomentum()` it finds the rate of the
+            best momentum without knowing the condition number.
+        skip_nonfinite: whether an update whose gradients hold a NaN or an infinity is skipped: it
+            changes nothing but the counters `iterations` and `skipped_updates`. With accumulation
+            the batches that it would have used are dropped. Gradients of which the sum over a
+            variable overflows, or the norm where clipping needs it, count as infinite.
         sparse_updates: what becomes of a variable whose gradient names some of its rows only, as
             that of an embedding does on TensorFlow: "dense", the exact method, in which all rows
             that have a displacement keep moving, or "lazy", in which only the rows that a batch
@@ -130,6 +142,8 @@ class NAGD(Updates, NamedState, LiveHyperparameters):
         learning_rate: Number = 0.01,
         momentum: Number = 0.9,
         *,
+        restart: str | None = None,
+        skip_nonfinite: bool = False,
         sparse_updates: str = "dense",
         slot_dtype: str | None = None,
         learning_rate_multipliers: Mapping[str, float] | None = None,
@@ -154,8 +168,14 @@ class NAGD(Updates, NamedState, LiveHyperparameters):
         learning_rate_multipliers = checked_multipliers(learning_rate_multipliers)
         slot_dtype = checked_slot_dtype(slot_dtype)
         choice("sparse_updates", sparse_updates, ("dense", "lazy"))
+        if restart is not None:
+            choice("restart", restart, SCHEMES, " or None")
+        if not isinstance(skip_nonfinite, bool):
+            raise TypeError(
+                f"`skip_nonfinite` must be True or False. Received: {skip_nonfinite!r}."
+            )
         if sparse_updates == "lazy":
-            _check_lazy(gradient_accumulation_steps)
+            _check_lazy(gradient_accumulation_steps, restart)
         super().__init__(
             # A callable keeps the base class from making its own variable, of 16 bits perhaps.
             learning_rate=float,
@@ -183,6 +203,7 @@ class NAGD(Updates, NamedState, LiveHyperparameters):
             aggregation="only_first_replica",
             name="callback_state",
         )
+        self._track_decisions(restart, skip_nonfinite)
         self._tracks_gradient_norm = False
         self._lazy = sparse_updates == "lazy"
         self._slot_dtype = slot_dtype
@@ -262,11 +283,6 @@ class NAGD(Updates, NamedState, LiveHyperparameters):
         """
         return list(self._displacements)
 
-    @property
-    def restarts(self) -> Any:
-        """How often the momentum was reset."""
-        return self._restarts
-
     def reset_momentum(self) -> None:
         """Restarts the method where it stands: displacements and age become zero."""
         for displacement in self._displacements:
@@ -345,6 +361,8 @@ class NAGD(Updates, NamedState, LiveHyperparameters):
         own: dict[str, Any] = {
             "learning_rate": LEARNING_RATE.serialized(self._learning_rate),
             "momentum": MOMENTUM.serialized(self._momentum),
+            "restart": self.restart,
+            "skip_nonfinite": self.skip_nonfinite,
             "sparse_updates": "lazy" if self._lazy else "dense",
             "slot_dtype": self._slot_dtype,
             "learning_rate_multipliers": checked_multipliers(self._multipliers),
@@ -366,7 +384,7 @@ class NAGD(Updates, NamedState, LiveHyperparameters):
         return optimizer
 
 
-def _check_lazy(accumulation: Any) -> None:
+def _check_lazy(accumulation: Any, restart: str | None) -> None:
     if not kernels.KNOWS_ROWS:
         raise ValueError(
             f"On Keras' {keras.backend.backend()} backend gradients do not tell which rows of an "
@@ -378,6 +396,12 @@ def _check_lazy(accumulation: Any) -> None:
             "Accumulated gradients do not tell which rows the batches looked up. Received: "
             f"sparse_updates='lazy' and gradient_accumulation_steps={accumulation}. Use one of "
             "them."
+        )
+    if restart == SPEED:
+        raise ValueError(
+            "The speed scheme needs the displacements of all rows at each update, which lazy "
+            "updates leave alone. Received: sparse_updates='lazy' and restart='speed'. Use "
+            "restart='gradient'."
         )
 
 

@@ -21,6 +21,8 @@ from nagd_keras.state import (
     values_of,
 )
 
+# Numbers that are there with `skip_nonfinite` or a scheme of restart only, and how they begin.
+_BY_SETTINGS = {"skipped_updates": 0, "velocity_norm": np.nan}
 _LOOK_AHEAD = "look_ahead"  # the slot, in a saved state only, of the remembered look-ahead point
 
 
@@ -143,8 +145,9 @@ class NamedState(keras.optimizers.Optimizer):
         )
 
     def _load(self, state: State) -> None:
-        numbers = {name: array for name, array in state.arrays.items() if not name.path}
         variables = self.named_variables()
+        state = self._with_settings_of_here(state, variables)
+        numbers = {name: array for name, array in state.arrays.items() if not name.path}
         self._checkpoint = None
         if not self.built:
             plan = fitted(numbers, variables)
@@ -157,6 +160,21 @@ class NamedState(keras.optimizers.Optimizer):
             plan = self._plan(state, variables)
         for variable, array in plan:
             variable.assign(array)
+
+    def _with_settings_of_here(self, state: State, variables: dict[Name, Any]) -> State:
+        """Returns a state with those of the numbers that depend on settings that are here.
+
+        Training may go on with them switched on or off.
+        """
+        arrays = dict(state.arrays)
+        for slot, start in _BY_SETTINGS.items():
+            name = Name(slot)
+            if name not in variables:
+                arrays.pop(name, None)
+            elif name not in arrays:
+                variable = variables[name]
+                arrays[name] = np.full(variable.shape, start, values_of(variable).dtype)
+        return replace(state, arrays=arrays)
 
     def _load_waiting(self) -> None:
         """Gives the slots, once they are there, the values that were loaded before."""

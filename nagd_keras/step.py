@@ -21,18 +21,26 @@ class Update(NamedTuple):
         scales: what each gradient is multiplied by, by the places of their variables, or None.
         at_iterate: a boolean tensor: whether the variables hold the iterate, and the update is to
             bring them back and no more; the coefficients see to it where they reach.
+        momentum: mu_{t+1}.
+        norm: that of the gradient, if it is to be kept, or None.
+        finite: whether all gradients are finite, if that is known before they are summed over
+            replicas, or None.
     """
 
     coefficients: dict[Kind, Coefficients]
     scales: dict[int, Any] | None = None
     at_iterate: Any = False
+    momentum: Any = None
+    norm: Any = None
+    finite: Any = None
 
 
 class Step(NamedTuple):
-    """The update of one variable."""
+    """The update of one variable; the scale, which the coefficients have, is that of its norm."""
 
     variable: Any
     displacement: Any
     gradient: Any
     coefficients: Coefficients
     at_iterate: Any
+    scale: Any = None

@@ -72,6 +72,28 @@ def wide_dtype(x: Any) -> str:
     return "float32" if dtype in ("float16", "bfloat16") else dtype
 
 
+def widest_dtype(tensors: Iterable[Any]) -> str:
+    """Returns the dtype in which numbers of several dtypes are summed: float32 at least."""
+    dtypes = {keras.backend.standardize_dtype(x.dtype) for x in tensors}
+    return "float64" if "float64" in dtypes else "float32"
+
+
+def all_finite(numbers: Iterable[Any]) -> Any:
+    """Whether all of several scalar tensors are finite."""
+    numbers = list(numbers)
+    dtype = widest_dtype(numbers)
+    stacked = keras.ops.stack([keras.ops.cast(x, dtype) for x in numbers])
+    return keras.ops.all(keras.ops.isfinite(stacked))
+
+
+def total(tensor: Any) -> Any:
+    """Returns the sum of a tensor's elements, which is finite only if they are.
+
+    It may overflow where they are finite: in 32 bits, if they add up to more than 3e38.
+    """
+    return keras.ops.sum(keras.ops.cast(tensor, wide_dtype(tensor)))
+
+
 def computed_in(variable: Any, displacement: Any) -> str:
     """Returns the dtype of an update's arithmetic: 16 bits are rounded once, in the end."""
     return max(wide_dtype(variable), wide_dtype(displacement), key=lambda name: name == "float64")

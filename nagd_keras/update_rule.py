@@ -81,6 +81,17 @@ class Coefficients(NamedTuple):
         """Returns the coefficients for a gradient that is first multiplied by a scale."""
         return self._replace(step=self.step * scale, carried=self.carried * scale)
 
+    def restarted(self, condition: Any) -> "Coefficients":
+        """Returns those of an update that leaves no displacement, where a condition holds.
+
+        The condition is a boolean tensor, or a bool where the coefficients are numbers.
+        """
+        if isinstance(condition, int):
+            keep: Any = 1 - condition
+        else:
+            keep = 1 - ops.cast(condition, self.step.dtype)
+        return self._replace(momentum=self.momentum * keep, carried=self.carried * keep)
+
 
 def coefficients(scalars: Scalars, bound: Any = None) -> Coefficients:
     """Returns the coefficients of an update with these scalars, which must not be None."""
@@ -100,7 +111,7 @@ def next_displacement(s: Any, g: Any, c: Coefficients) -> Any:
     The momentum is multiplied in twice, not factored out as m * (s - eps * g): from the factored
     form XLA on the CPU copies the slot.
     """
-    return c.momentum * s - c.carried * _bounded(g, c.bound)
+    return c.momentum * s - c.carried * bounded(g, c.bound)
 
 
 def next_variable(w: Any, s_next: Any, g: Any, c: Coefficients) -> Any:
@@ -110,10 +121,11 @@ def next_variable(w: Any, s_next: Any, g: Any, c: Coefficients) -> Any:
     update, and the decay never enters the displacement.
     """
     shrunk = w if c.decay is None else w - c.decay * w
-    return shrunk + s_next - c.step * _bounded(g, c.bound)
+    return shrunk + s_next - c.step * bounded(g, c.bound)
 
 
-def _bounded(g: Any, bound: Any) -> Any:
+def bounded(g: Any, bound: Any) -> Any:
+    """Returns a gradient with its elements clipped to [-bound, bound]; as it is for None."""
     return g if bound is None else ops.clip(g, -bound, bound)
 
 

@@ -1,23 +1,23 @@
 """How gradients become an update: what is common to all variables, then a step for each."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 
 from nagd_keras.backends import several_replicas, stateless
 from nagd_keras.clipping import Clipping, clipped
+from nagd_keras.decisions import Decisions
 from nagd_keras.gradients import Rows, check_gradients
 from nagd_keras.kernels import backend as kernels
-from nagd_keras.live import LiveHyperparameters
 from nagd_keras.multipliers import check_found
-from nagd_keras.points import Points
 from nagd_keras.step import Kind, Step, Update
-from nagd_keras.tensors import dense, tensor
+from nagd_keras.tensors import all_finite, dense, tensor, total
 from nagd_keras.update_rule import TO_LOOK_AHEAD, Coefficients, Scalars, coefficients
 
 
-class Updates(LiveHyperparameters):
+class Updates(Decisions):
     """What NAGD does in Keras' place where gradients are applied.
 
     Keras accumulates gradients, averages variables and constrains them. Between, clipping, weight
@@ -30,8 +30,6 @@ class Updates(LiveHyperparameters):
     _dtypes: list[str]
     _lazy: bool
     _rows: Rows
-    _points: Points
-    _gradient_norm: Any
     _tracks_gradient_norm: bool
     _from_config: bool
     _factors_loaded: bool
@@ -65,10 +63,20 @@ class Updates(LiveHyperparameters):
         if grads and (self.built or trainable_variables is not None):
             check_gradients(grads, variables)
             grads = [self._received(g, v) for g, v in zip(grads, variables, strict=True)]
+        if self.skip_nonfinite and trainable_variables and not self.built:
+            with keras.name_scope(self.name):  # as the base class does
+                self.build(trainable_variables)
+        changed = self._changed_behind_the_update(variables)
+        # Copies: a tensor of a variable that is written in place changes with it.
+        before = [keras.ops.copy(tensor(v)) for v in changed]
+        skipped = keras.ops.copy(tensor(self.skipped_updates)) if changed else None
         try:
             super().apply(grads, trainable_variables)
         finally:
             self._rows.forget()
+        if changed:
+            made = keras.ops.equal(tensor(self.skipped_updates), skipped)
+            self._put_back_unless(made, changed, before)
 
     def _received(self, gradient: Any, variable: Any) -> Any:
         """Returns a gradient as a tensor, or the values of its rows if the update can use these."""
@@ -138,10 +146,65 @@ class Updates(LiveHyperparameters):
         for gradient, variable, (i, kind) in zip(gradients, variables, kinds, strict=True):
             if kind.factor == 0:  # Whatever the gradient; the displacement never leaves zero.
                 continue
-            c = update.coefficients[kind]
+            c, scale = update.coefficients[kind], None
             if update.scales is not None:
-                c = c.scaled(_cast(update.scales[i], kind.dtype))
-            yield Step(variable, self._displacements[i], gradient, c, update.at_iterate)
+                scale = _cast(update.scales[i], kind.dtype)
+                c = c.scaled(scale)
+            yield Step(variable, self._displacements[i], gradient, c, update.at_iterate, scale)
+
+    def _make_stateless(self, grads: Any, variables: Any, update: Update) -> None:
+        """Makes an update of all variables, none of them in place."""
+        steps = [*self._steps(grads, variables, self._kinds(variables), update)]
+        restart = None
+        if self.restart is not None:
+            products = kernels.restart_products(self.restart, steps)
+            restart = self._restarts_now(products, update.momentum, update.at_iterate)
+            steps = [
+                step._replace(coefficients=step.coefficients.restarted(restart)) for step in steps
+            ]
+        kernels.update_stateless(steps)
+        self._count(update.at_iterate, restart, update.norm)
+
+    def _make_in_place(self, grads: Any, variables: Any, update: Update) -> None:
+        """Makes an update of all variables at once."""
+        steps = [*self._steps(grads, variables, self._kinds(variables), update)]
+        products = kernels.update(steps, self._lazy, self.restart)
+        self._settle(products, update, lambda: kernels.restart(steps, self._lazy))
+
+    def _make_one(self, variable: Any, gradient: Any, update: Update) -> Any:
+        """Makes the update of one variable in place; returns what may decide about a restart."""
+        steps = [*self._steps([gradient], [variable], self._kinds([variable]), update)]
+        products = kernels.update(steps, self._lazy, self.restart)
+        if self.restart is None:
+            return None
+        return products or keras.ops.zeros((), "float32")  # The latter if it is frozen.
+
+    def _restart_one(self, variable: Any, gradient: Any, update: Update) -> None:
+        """Restarts one variable, behind its update."""
+        steps = self._steps([gradient], [variable], self._kinds([variable]), update)
+        kernels.restart([*steps], self._lazy)
+
+    def _settle(self, products: Sequence[Any], update: Update, undo: Callable[[], None]) -> None:
+        """Restarts behind an update in place, if it is to be, and counts it."""
+        restart = None
+        if self.restart is not None:
+            # A pass of its own to find out before would cost more than to look at what is in the
+            # cache, and to undo, once in a long while, what was added.
+            restart = self._restarts_now(products, update.momentum, update.at_iterate)
+            keras.ops.cond(restart, undo, _nothing)
+        self._count(update.at_iterate, restart, update.norm)
+
+    def _clipped(self, grads: Any) -> Clipping:
+        return clipped(
+            grads,
+            clipnorm=self.clipnorm,
+            global_clipnorm=self.global_clipnorm,
+            clipvalue=self.clipvalue,
+            # Replicas clip before they add up their gradients, as in Keras.
+            at_once=several_replicas(),
+            needs_norm=self._tracks_gradient_norm,
+            needs_finite=self.skip_nonfinite,
+        )
 
     # Keras' private surface. `tests/test_layout.py` lists it and holds it to the
     # supported versions.
@@ -155,43 +218,74 @@ class Updates(LiveHyperparameters):
         clipping = self._clipped(grads)
         grads = self._rows.at_their_places(clipping.gradients, trainable_variables)
         # Where the variables hold the iterate, by mistake, the gradient is of no use.
-        in_place = not stateless()
+        in_place = kernels.IN_PLACE and not stateless()
         read = (kernels.read if in_place else None) or tensor
-        flag = read(self._points.flag)
-        at_iterate = _cast(flag, "bool")
-        scales = clipping.scales
+        at_iterate = _cast(read(self._points.flag), "bool")
+        scalars, scales = self._scalars(learning_rate).map(read), clipping.scales
         update = self._update(
-            self._scalars(learning_rate).map(read).where(at_iterate, TO_LOOK_AHEAD),
+            scalars.where(at_iterate, TO_LOOK_AHEAD),
             kinds,
             scale=clipping.scale,
             bound=clipping.bound,
             scales=scales and {i: x for (i, _), x in zip(kinds, scales, strict=True)},
             at_iterate=at_iterate,
+            momentum=scalars.momentum,
+            norm=clipping.norm if self._tracks_gradient_norm else None,
+            finite=clipping.finite,
         )
-        if kernels.ONE_BY_ONE:
-            # The base class carries its third argument to `update_step` as it is, through the
-            # replicas of a distribution strategy too; so all that is common travels there.
+        if kernels.ONE_BY_ONE and in_place:
+            # The base class carries its third argument to `_distributed_tf_update_step` as it is,
+            # through the replicas of a distribution strategy too; so all that is common travels
+            # there.
             super()._backend_update_step(grads, trainable_variables, update)
-        else:
-            make = kernels.update if in_place else kernels.update_stateless
-            make([*self._steps(grads, trainable_variables, kinds, update)], self._lazy)
-        self.assign_add(self._age, 1 - flag)
-        if not isinstance(flag, int) or flag:
-            self.assign(self._points.flag, 0)
+            return
 
-    def _clipped(self, grads: Any) -> Clipping:
-        clipping = clipped(
-            grads,
-            clipnorm=self.clipnorm,
-            global_clipnorm=self.global_clipnorm,
-            clipvalue=self.clipvalue,
-            # Replicas clip before they add up their gradients, as in Keras.
-            at_once=several_replicas(),
-            needs_norm=self._tracks_gradient_norm,
-        )
-        if self._tracks_gradient_norm:
-            self._gradient_norm.assign(keras.ops.cast(clipping.norm, "float32"))
-        return clipping
+        if not in_place:
+            make = partial(self._make_stateless, grads, trainable_variables, update)
+        else:
+            make = partial(self._make_in_place, grads, trainable_variables, update)
+        if not self.skip_nonfinite:
+            make()
+        elif in_place:
+            keras.ops.cond(update.finite, make, self._count_skipped)
+        else:
+            self._unless_skipped(update.finite, make, trainable_variables)
+
+    def _distributed_tf_update_step(
+        self, distribution: Any, grads_and_vars: Any, learning_rate: Any
+    ) -> None:
+        # On TensorFlow `_backend_update_step` ends here, outside of the replicas, with gradients
+        # that are summed over them: where they all decide alike, and where a condition may have
+        # an update in a branch.
+        update = learning_rate
+
+        def local(x: Any) -> Any:
+            return distribution.experimental_local_results(x)[0]
+
+        def each(function: Callable[..., Any]) -> list[Any]:
+            return [
+                distribution.extended.update(v, function, args=(g, update), group=False)
+                for g, v in grads_and_vars
+            ]
+
+        def make() -> None:
+            made = each(self._make_one)
+            products = [] if self.restart is None else [keras.tree.flatten(x)[0] for x in made]
+            here = update._replace(
+                momentum=local(update.momentum),
+                at_iterate=local(update.at_iterate),
+                norm=local(update.norm),
+            )
+            self._settle(products, here, lambda: _nothing(each(self._restart_one)))
+
+        if not self.skip_nonfinite:
+            make()
+            return
+        finite = local(update.finite)
+        if finite is None:
+            values = (local(g) for g, _ in grads_and_vars)
+            finite = all_finite(total(getattr(g, "values", g)) for g in values)
+        keras.ops.cond(finite, make, self._count_skipped)
 
     def _clip_gradients(self, grads: Any) -> Any:
         # Done within the update, too, where the clipped gradients are no tensors of their own.
@@ -205,3 +299,7 @@ class Updates(LiveHyperparameters):
 def _cast(x: Any, dtype: str) -> Any:
     # A number, known where nothing is compiled, is taken for one of whatever dtype.
     return x if isinstance(x, (int, float)) else keras.ops.cast(x, dtype)
+
+
+def _nothing(_: Any = None) -> None:
+    """Returns nothing, as a branch of a condition that is there for what it does."""

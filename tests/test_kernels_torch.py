@@ -106,7 +106,7 @@ class Variable:
         g = self.change(self.random(self.shape, self.case.gradient or self.case.dtype))
         self.before = float64(self.w), float64(self.s), float64(g)
         self.g = g
-        return self.w, self.s, g, c
+        return self.w, self.s, g, c, None
 
     def check(self, what):
         expected = textbook(*self.before, self.case)
@@ -222,14 +222,14 @@ def test_every_step_of_other_layouts(rng, small_batches, dtype, layout, part):
 
     class Laid(Variable):
         def step(self, c):
-            w, s, g, c = super().step(c)
+            w, s, g, c, scale = super().step(c)
             change = LAYOUTS[layout]
             if part in ("s", "all"):
                 self.s = s = change(s)
             if part in ("g", "all"):
                 self.g = g = change(g)
             self.before = float64(w), float64(s), float64(g)
-            return w, s, g, c
+            return w, s, g, c, scale
 
     variables = [Laid(rng, case, (65, 65)), Laid(rng, case, (4, 4))]
     if part in ("w", "all"):
@@ -246,7 +246,7 @@ def test_nothing_to_update():
 def test_infinite_gradients_are_bounded_and_nan_stays(shape):
     w, s, g = (torch.zeros(shape) for _ in range(3))
     g.view(-1)[:2] = torch.tensor([torch.inf, torch.nan])
-    kernel.update_tensors([(w, s, g, coefficients_of(Case(bound=2.0)))])
+    kernel.update_tensors([(w, s, g, coefficients_of(Case(bound=2.0)), None)])
     w, s = w.view(-1), s.view(-1)
     assert float(w[0]) == pytest.approx(-0.06 * 2 * 1.9)
     assert float(s[0]) == pytest.approx(-0.06 * 2 * 0.9)
@@ -298,5 +298,5 @@ def test_a_gradient_that_is_its_variable(size):
     w = torch.linspace(0.5, 1.5, size)
     s = torch.zeros(size)
     wanted = w.double() * (1 - 0.25 * 1.5)
-    kernel.update_tensors([(w, s, w, coefficients(Scalars(0.25, 0.5)))])
+    kernel.update_tensors([(w, s, w, coefficients(Scalars(0.25, 0.5)), None)])
     torch.testing.assert_close(w.double(), wanted, rtol=4 * UNIT["float32"], atol=0)

@@ -22,9 +22,12 @@ elif keras.backend.backend() == "torch":
 
 _of = {**vars(formula), **vars(own)}
 ONE_BY_ONE: bool = _of["ONE_BY_ONE"]
+IN_PLACE: bool = _of["IN_PLACE"]
 KNOWS_ROWS: bool = _of["KNOWS_ROWS"]
 update = _of["update"]
 update_stateless = formula.update
+restart = _of["restart"]
+restart_products = formula.restart_products
 sum_of_squares = _of["sum_of_squares"]
 read = _of["read"]
 is_dense = _of["is_dense"]

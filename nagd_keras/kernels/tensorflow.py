@@ -10,17 +10,19 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from nagd_keras.kernels import tensorflow_chunks as chunks
+from nagd_keras.restart import SPEED, factors, weighted
 from nagd_keras.step import Step
-from nagd_keras.update_rule import Coefficients, nesterov_update
+from nagd_keras.update_rule import Coefficients, bounded, nesterov_update
 
 ONE_BY_ONE = True  # Keras brings each variable to the devices that hold it.
+IN_PLACE = True
 KNOWS_ROWS = True  # Gradients of embeddings are `tf.IndexedSlices`.
 
 # From this number of elements on a pass over memory costs more than to call a compiled function.
@@ -75,17 +77,22 @@ def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
     return Way.TRAINING_OPS if ops_can else Way.FORMULA
 
 
-def update(steps: Sequence[Step], lazy: bool = False) -> None:
+def update(steps: Sequence[Step], lazy: bool = False, scheme: str | None = None) -> list[Any]:
     """Makes Nesterov's update of each variable and its displacement, in place.
 
     Gradients are tensors, or `tf.IndexedSlices` of `summed_rows`. With `lazy`, rows that such a
     gradient does not have stay, and so do their displacements.
+
+    Returns:
+        For each variable the restart scheme's inner product, if there is a scheme.
     """
+    products = []
     for step in steps:
         w, s = _native(step.variable), _native(step.displacement)
         way = way_for(w, s, step.gradient)
         if way is Way.TRAINING_OPS:
             _by_training_ops(w.handle, s.handle, step.gradient, step.coefficients)
+            products += [_restart_product(scheme, step, s)] if scheme else []
             continue
         variables = {"w": w.handle, "s": s.handle}
         dtypes = w.dtype, s.dtype, step.coefficients.step.dtype
@@ -95,9 +102,54 @@ def update(steps: Sequence[Step], lazy: bool = False) -> None:
         arguments = {**variables, **_gradient(w, step, way, only_rows)}
         if way in (Way.COMPILED, Way.CHUNKED):
             # One function a shape: TensorFlow warns of a function that it traces for many.
-            _compiled(*dtypes, only_rows, tuple(w.shape), way)(**arguments)
+            made = _compiled(*dtypes, only_rows, tuple(w.shape), way, scheme)
+            parts = made(**arguments)
         else:
-            _by_formula(*dtypes, lazy=only_rows, **arguments)
+            parts = _by_formula(*dtypes, lazy=only_rows, **arguments)
+        if scheme:
+            products.append(_restart_product(scheme, step, s, parts))
+    return products
+
+
+def _restart_product(scheme: str, step: Step, s: tf.Variable, parts: Any = None) -> Any:
+    """Returns a restart scheme's inner product, behind the update, as the sum of its parts."""
+    if parts is None:
+        parts = _restart_parts(scheme, step, s)
+    return weighted(scheme, tf.reduce_sum(parts), step.scale)
+
+
+def _restart_parts(scheme: str, step: Step, s: tf.Variable) -> Any:
+    dtype, g = step.coefficients.step.dtype, step.gradient
+    s_next = tf.raw_ops.ReadVariableOp(resource=s.handle, dtype=s.dtype)
+    if scheme == SPEED:
+        return sum_of_squares(tf.cast(s_next, dtype))
+    if isinstance(g, tf.IndexedSlices):
+        # Some of its rows may be behind the last, with zeros.
+        s_next = tf.gather(s_next, tf.minimum(g.indices, s.shape[0] - 1))
+        g = g.values
+    g = bounded(tf.cast(g, dtype), step.coefficients.bound)
+    a, b = factors(scheme, g, tf.cast(s_next, dtype))
+    return a * b
+
+
+def restart(steps: Sequence[Step], lazy: bool = False) -> None:
+    """Takes from variables the displacements that an update has just added, and makes them zero.
+
+    With `lazy`, the rows that did not take part in the update stay.
+    """
+    for step in steps:
+        w, s, g = _native(step.variable), _native(step.displacement), step.gradient
+        s_now = tf.raw_ops.ReadVariableOp(resource=s.handle, dtype=s.dtype)
+        if lazy and isinstance(g, tf.IndexedSlices):
+            rows = tf.boolean_mask(g.indices, g.indices < w.shape[0])
+            taken = tf.gather(s_now, rows)
+            w.scatter_sub(tf.IndexedSlices(tf.cast(taken, w.dtype), rows))
+        else:
+            wide = step.coefficients.step.dtype
+            w_now = tf.raw_ops.ReadVariableOp(resource=w.handle, dtype=w.dtype)
+            theta = tf.cast(w_now, wide) - tf.cast(s_now, wide)
+            tf.raw_ops.AssignVariableOp(resource=w.handle, value=tf.cast(theta, w.dtype))
+        tf.raw_ops.AssignVariableOp(resource=s.handle, value=tf.zeros(s.shape, s.dtype))
 
 
 def _native(variable: Any) -> Any:
@@ -160,18 +212,22 @@ def _by_formula(
     g: Any,
     indices: Any = None,
     **coefficients: Any,
-) -> None:
-    """The update rule, computed in a dtype, between reading and assigning the two variables."""
+) -> Any:
+    """The update rule, computed in a dtype, between reading and assigning the two variables.
+
+    Returns what the rule returns beside their values, or None.
+    """
     w_now = tf.raw_ops.ReadVariableOp(resource=w, dtype=w_dtype)
     s_now = tf.raw_ops.ReadVariableOp(resource=s, dtype=s_dtype)
     c = Coefficients(**coefficients)
 
-    def updated(w: Any, s: Any, g: Any, rule: Any = nesterov_update) -> tuple[Any, Any]:
-        w, s = rule(*(tf.cast(x, dtype) for x in (w, s, g)), c)
-        return tf.cast(w, w_dtype), tf.cast(s, s_dtype)
+    def updated(w: Any, s: Any, g: Any, rule: Any = nesterov_update) -> Any:
+        w, s, *rest = rule(*(tf.cast(x, dtype) for x in (w, s, g)), c)
+        return tf.cast(w, w_dtype), tf.cast(s, s_dtype), *rest
 
+    rest = []
     if indices is None:
-        w_next, s_next = updated(w_now, s_now, g, rule)
+        w_next, s_next, *rest = updated(w_now, s_now, g, rule)
     else:
         # Those rows from what they were; the others, unless they stay, without a gradient.
         inside = tf.minimum(indices, tf.shape(w_now, indices.dtype)[0] - 1)
@@ -183,6 +239,7 @@ def _by_formula(
         s_next = tf.tensor_scatter_nd_update(s_now, places, s_rows)
     tf.raw_ops.AssignVariableOp(resource=s, value=s_next)
     tf.raw_ops.AssignVariableOp(resource=w, value=w_next)
+    return rest[0] if rest else None
 
 
 @cache
@@ -193,12 +250,18 @@ def _compiled(
     lazy: bool,
     shape: tuple[int, ...],
     way: Way,
+    scheme: str | None = None,
 ) -> Any:
-    """Returns the formula as a function that is compiled within any other."""
-    rule = chunks.update if way is Way.CHUNKED else nesterov_update
+    """Returns the formula as a function that is compiled within any other.
 
-    def nesterov(**arguments: Any) -> None:
-        _by_formula(w_dtype, s_dtype, dtype, rule, lazy, **arguments)
+    It returns what a restart scheme needs to know if that costs no pass of its own, or None.
+    """
+    rule: Any = nesterov_update
+    if way is Way.CHUNKED:
+        rule = partial(chunks.update_and_sum, scheme) if scheme else chunks.update
+
+    def nesterov(**arguments: Any) -> Any:
+        return _by_formula(w_dtype, s_dtype, dtype, rule, lazy, **arguments)
 
     return tf.function(nesterov, jit_compile=True, autograph=False, reduce_retracing=True)
 

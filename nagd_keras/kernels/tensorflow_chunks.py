@@ -10,7 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from nagd_keras.update_rule import Coefficients, next_displacement, next_variable
+from nagd_keras.restart import factors
+from nagd_keras.update_rule import Coefficients, bounded, next_displacement, next_variable
 
 try:
     # A private module of TensorFlow: no public operation writes a piece at a place that is known
@@ -24,6 +25,7 @@ except ImportError:
 OPTIMAL = tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 21)
 # Of a piece, in elements: with three arrays in float32 at most 3 MB, and enough to be worth a turn.
 LARGEST, SMALLEST = 2**18, 2**16
+PARTS = 5  # of a piece that are added up, to write the sums less often
 
 
 def can(elements: int) -> bool:
@@ -43,14 +45,27 @@ def piece_size(elements: int) -> int | None:
 
 def update(w: Any, s: Any, g: Any, c: Coefficients) -> tuple[Any, Any]:
     """Returns what `nesterov_update` does, of tensors within a function that XLA compiles."""
+    w, s, _ = update_and_sum(None, w, s, g, c)
+    return w, s
+
+
+def update_and_sum(
+    scheme: str | None, w: Any, s: Any, g: Any, c: Coefficients
+) -> tuple[Any, Any, Any]:
+    """Returns what `update` does, and a tensor whose sum is a restart scheme's inner product.
+
+    To compute it apart would have to read g and s again, half of what the update reads and writes.
+    """
     shape = tf.shape(w)
     w, s, g = (tf.reshape(x, (-1,)) for x in (w, s, g))
     elements = w.shape[0]
-    size = piece_size(elements)
+    size = piece_size(elements) or elements
+    parts = next(n for n in range(PARTS, 0, -1) if size % n == 0) if scheme else 1
 
-    def body(i: Any, w: Any, s: Any) -> tuple[Any, Any, Any]:
-        def piece(x: Any) -> Any:
-            return xla.xla_dynamic_slice(x, [i * size], [size])
+    def body(i: Any, w: Any, s: Any, sums: Any) -> tuple[Any, Any, Any, Any]:
+        def piece(x: Any, part: int = 0, parts: int = 1) -> Any:
+            length = size // parts
+            return xla.xla_dynamic_slice(x, [i * size + part * length], [length])
 
         def put(x: Any, update: Any) -> Any:
             return xla.xla_dynamic_update_slice(x, update, [i * size])
@@ -58,7 +73,16 @@ def update(w: Any, s: Any, g: Any, c: Coefficients) -> tuple[Any, Any]:
         s = put(s, next_displacement(piece(s), piece(g), c))
         # The piece of s is read back. If its value were used, XLA would compute it a second time,
         # from a copy of all of s.
-        return i + 1, put(w, next_variable(piece(w), piece(s), piece(g), c)), s
+        w = put(w, next_variable(piece(w), piece(s), piece(g), c))
+        if scheme:
+            for part in range(parts):
+                bounded_g = bounded(piece(g, part, parts), c.bound)
+                a, b = factors(scheme, bounded_g, piece(s, part, parts))
+                sums += a * b
+        return i + 1, w, s, sums
 
-    _, w, s = tf.while_loop(lambda i, w, s: i < elements // size, body, (tf.constant(0), w, s))
-    return tf.reshape(w, shape), tf.reshape(s, shape)
+    # Many sums, side by side, as XLA adds up to one sum one element after the other.
+    sums = tf.zeros((size // parts,), s.dtype) if scheme else tf.zeros(())
+    start = tf.constant(0), w, s, sums
+    _, w, s, sums = tf.while_loop(lambda i, *_: i < elements // size, body, start)
+    return tf.reshape(w, shape), tf.reshape(s, shape), sums

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from nagd_keras.restart import factors, weighted
 from nagd_keras.step import Step
 from nagd_keras.update_rule import Coefficients, nesterov_update
 
@@ -25,13 +26,32 @@ BATCH = 2**20
 # each tensor, however small; the operations for lists do not.
 LARGE = 2**12
 
+ONE_BY_ONE = False
+IN_PLACE = True
+
 DTYPES = torch.float32, torch.float64
 TYPES = torch.nn.Parameter, torch.Tensor
 
 
-def update(steps: Sequence[Step], lazy: bool = False) -> None:
-    """Makes the update of each variable in place."""
-    update_tensors([(_tensor(w), _tensor(s), g, c) for w, s, g, c, _ in steps])
+def update(steps: Sequence[Step], lazy: bool = False, scheme: str | None = None) -> list[Any]:
+    """Makes the update of each variable in place.
+
+    Returns:
+        Numbers that add up to the restart scheme's inner product, if there is a scheme.
+    """
+    tensors = [(_tensor(w), _tensor(s), g, c, scale) for w, s, g, c, _, scale in steps]
+    products: list[Any] = update_tensors(tensors, scheme)
+    return products
+
+
+@torch.no_grad()
+def restart(steps: Sequence[Step], lazy: bool = False) -> None:
+    """Takes from variables the displacements that an update has just added, and makes them zero."""
+    for step in steps:
+        w, s = _tensor(step.variable), _tensor(step.displacement)
+        dtype = torch.promote_types(torch.promote_types(w.dtype, s.dtype), torch.float32)
+        w.copy_(w.to(dtype) - s.to(dtype))
+        s.zero_()
 
 
 def sum_of_squares(x: torch.Tensor) -> torch.Tensor:
@@ -61,35 +81,57 @@ def _tensor(variable: Any) -> torch.Tensor:
 
 @torch.no_grad()
 def update_tensors(
-    steps: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor, Coefficients]],
-) -> None:
+    steps: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor, Coefficients, Any]],
+    scheme: str | None = None,
+) -> list[torch.Tensor]:
     """Makes Nesterov's update of each (variable, displacement, gradient) in place.
 
     Tensors of 16 bits, or of several dtypes, are computed with in float32 at least, and rounded
     once. Gradients stay as they are.
+
+    Returns:
+        What a restart scheme asks for, of each batch of variables, whose displacements are in the
+        cache then.
     """
+    products: list[torch.Tensor] = []
     if torch.compiler.is_compiling():  # The compiler makes one pass of the formula by itself.
-        for w, s, g, c in steps:
+        for w, s, g, c, scale in steps:
             _formula([w], [s], [g], c)
-        return
+            products += [_restart_product(scheme, [s], [g], c, scale)] if scheme else []
+        return products
     # Few coefficients serve many variables. By their numbers, and by their identities before.
     numbers: dict[Coefficients, Coefficients] = {}
     known: dict[int, Coefficients] = {}
-    groups: dict[Any, tuple[Coefficients, list[Triple]]] = {}
-    for w, s, g, c in steps:
+    groups: dict[Any, tuple[Coefficients, Any, list[Triple]]] = {}
+    for w, s, g, c, scale in steps:
         same = known.get(id(c))
         if same is None:
             same = Coefficients(*map(_number, c))
             same = known[id(c)] = numbers.setdefault(same, same)
+        if scheme and g.data_ptr() == w.data_ptr():
+            g = g.clone()  # It is looked at once more, behind the update.
         way = _way_for(w, s, g)
-        key = (way, w.dtype, None if w.is_cpu else w.device, id(same))
+        key = (way, w.dtype, None if w.is_cpu else w.device, id(same), id(scale))
         if key in groups:
-            groups[key][1].append((w, s, g))
+            groups[key][-1].append((w, s, g))
         else:
-            groups[key] = same, [(w, s, g)]
-    for (way, *_), (c, group) in groups.items():
+            groups[key] = same, scale, [(w, s, g)]
+    for (way, *_), (c, scale, group) in groups.items():
         for ws, ss, gs in _batches(group):
             way(ws, ss, gs, c)
+            if scheme:
+                products.append(_restart_product(scheme, ss, gs, c, scale))
+    return products
+
+
+def _restart_product(scheme: str, ss: Tensors, gs: Tensors, c: Coefficients, scale: Any) -> Any:
+    """Returns a restart scheme's inner product, by displacements behind their update."""
+    # Those of many tensors cost less if they are put into one.
+    joined = (torch.cat([x.reshape(-1) for x in xs]) if len(xs) > 1 else xs[0] for xs in (ss, gs))
+    s, g = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in joined)
+    (g,) = _bounded([g], c.bound)
+    a, b = (x.reshape(-1) for x in factors(scheme, g, s))
+    return weighted(scheme, torch.dot(a, b), scale)
 
 
 def _number(scalar: Any) -> Any:
