@@ -31,7 +31,7 @@ def measure(report: child.Report) -> None:
         if find_spec("optax"):
             contestants[OPTAX] = _optax(shapes)
         for name, make in KERAS.items():
-            contestants[name] = _keras(shapes, make())
+            contestants[name] = keras_step(shapes, make())
         elements = sum(map(math.prod, shapes))
         best = limit.update(elements) if model == LARGE else None
         if best:
@@ -79,7 +79,8 @@ def _optax(shapes: Shapes) -> Callable[[], None]:
     return _repeated(step, (weights, rule.init(weights)), _arrays(shapes, 1e-3))
 
 
-def _keras(shapes: Shapes, optimizer: Any) -> Callable[[], None]:
+def keras_step(shapes: Shapes, optimizer: Any) -> Callable[[], None]:
+    """Returns calls of an update of variables of these shapes."""
     variables = [keras.Variable(array) for array in _arrays(shapes, 1.0)]
     optimizer.build(variables)
 

@@ -28,6 +28,15 @@ SECTIONS = {
     "settings": Section(
         "tensorflow_settings", "tensorflow", "TensorFlow: what an update adds, by setting", 1.2
     ),
+    "decisions": Section(
+        "decisions", "tensorflow", "TensorFlow: what an update adds, by what it decides", 2.0
+    ),
+    "decisions_jax": Section(
+        "decisions", "jax", "JAX: calls of an update, by what it decides", 2.0, quick=False
+    ),
+    "decisions_torch": Section(
+        "decisions", "torch", "PyTorch: calls of an update, by what it decides", 2.0, quick=False
+    ),
     "embedding": Section("embedding", "tensorflow", "TensorFlow: whole steps with an embedding"),
     "memory": Section("memory", "tensorflow", "TensorFlow: peak memory", quick=False),
     "first_step": Section("first_step", "tensorflow", "TensorFlow: the first step", quick=False),

@@ -31,7 +31,7 @@ def measure(report: child.Report) -> None:
         contestants = {
             FUSED: _torch(shapes, fused=True),
             FOREACH: _torch(shapes, foreach=True),
-            **{name: _keras(shapes, make()) for name, make in KERAS.items()},
+            **{name: keras_step(shapes, make()) for name, make in KERAS.items()},
         }
         report.race(model, contestants, [SGD, FUSED])
 
@@ -43,7 +43,8 @@ def _torch(shapes: Shapes, **how: bool) -> Callable[[], object]:
     return torch.optim.SGD(parameters, 0.01, momentum=0.9, nesterov=True, **how).step
 
 
-def _keras(shapes: Shapes, optimizer: Any) -> Callable[[], object]:
+def keras_step(shapes: Shapes, optimizer: Any) -> Callable[[], object]:
+    """Returns calls of an update of variables of these shapes."""
     variables = [keras.Variable(keras.ops.ones(shape)) for shape in shapes]
     gradients = [torch.full(shape, 1e-3) for shape in shapes]
     optimizer.build(variables)

@@ -1,6 +1,6 @@
 """What is decided once in an update, for all variables: to skip it, or to restart behind it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -104,8 +104,8 @@ class Decisions(LiveHyperparameters):
         counters = [self._age, self._restarts, self._points.flag, self._gradient_norm]
         if self._velocity_norm is not None:
             counters.append(self._velocity_norm)
-        slots = (self._displacements[self._get_variable_index(v)] for v in variables)
-        held = [*variables, *(s for s in slots if s is not None), *counters]
+        slots = (s for s in self._displacements if s is not None)
+        held = [*variables, *slots, *counters]
         before = [tensor(v) for v in held]
 
         def made() -> list[Any]:
@@ -118,21 +118,37 @@ class Decisions(LiveHyperparameters):
             variable.assign(value)
         self.assign_add(self._skipped, 1 - self._as_count(finite))
 
-    def _put_back_unless(self, finite: Any, held: Sequence[Any], before: Sequence[Any]) -> None:
-        """Gives variables the values that they held before, unless all gradients were finite."""
-        for variable, value in zip(held, before, strict=True):
-            variable.assign(keras.ops.where(finite, tensor(variable), value))
+    def _without_update(self, variables: Iterable[Any]) -> list[Any]:
+        """Returns the displacements of those variables that are not among these."""
+        places = {self._get_variable_index(v) for v in variables}
+        slots = enumerate(self._displacements)
+        return [s for i, s in slots if i not in places and s is not None]
 
-    def _changed_behind_the_update(self, variables: Sequence[Any]) -> list[Any]:
-        """Returns the variables that Keras changes when an update is made: what a skip must undo.
+    def _changed_around_the_update(self, variables: Sequence[Any]) -> list[tuple[Any, Any]]:
+        """Returns the variables that Keras changes around an update, and what they hold.
 
-        It averages variables and constrains them, whatever became of the update.
+        It averages and constrains variables, and overwrites some by their "gradients", whatever
+        becomes of the update: this is what a skip must undo.
         """
-        if self._skipped is None:
+        if self._skipped is None or not self.built:
             return []
-        changed = [v for v in variables if v.constraint is not None]
+        changed = [
+            v
+            for v in variables
+            if v.constraint is not None or getattr(v, "overwrite_with_gradient", False)
+        ]
+        averaged = []
         if self.use_ema:
-            changed += [v for v in self._model_variables_moving_average if v is not None]
+            pairs = zip(
+                self._model_variables_moving_average, self._trainable_variables, strict=True
+            )
+            averaged = [(average, v) for average, v in pairs if average is not None]
             if self.ema_overwrite_frequency:
-                changed = [*changed, *self._trainable_variables]
-        return list({id(v): v for v in changed}.values())
+                changed += self._trainable_variables
+        # Copies: a tensor of a variable that is written in place changes with it.
+        held = [(v, keras.ops.copy(tensor(v))) for v in {id(v): v for v in changed}.values()]
+        # Keras takes the first value of an average from the first step, whichever that is.
+        is_first = keras.ops.equal(tensor(self._iterations), 0)
+        for average, v in averaged:
+            held.append((average, keras.ops.where(is_first, tensor(v), tensor(average))))
+        return held

@@ -87,6 +87,33 @@ class LiveHyperparameters(keras.optimizers.Optimizer):
         self._learning_rate_factor.assign(ratio)
 
     @property
+    def learning_rate_scale(self) -> Any:
+        """What `scale_learning_rate` multiplies: the number, or the factor of a schedule.
+
+        None where a callable gives the learning rate.
+        """
+        kind = self.given_as("learning_rate")
+        return {"number": self._learning_rate, "schedule": self._learning_rate_factor}.get(kind)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiplies the learning rate, and that of all steps to come if it follows a schedule.
+
+        Unlike to set it, which takes a ratio to what the schedule gives now, this can be done
+        where a schedule is 0.
+
+        Raises:
+            TypeError: if a callable gives the learning rate, or the factor is not a number.
+            ValueError: if the result is out of range.
+        """
+        scale = self.learning_rate_scale
+        if scale is None:
+            LEARNING_RATE.assign(self._learning_rate, factor)  # which says why it cannot be done
+            return
+        factor = LEARNING_RATE.number(factor, f"the factor {factor!r}", alternatives="")
+        product = number(scale) * factor
+        scale.assign(LEARNING_RATE.number(product, f"{factor!r} times it", alternatives=""))
+
+    @property
     def momentum(self) -> Any:
         """The momentum of the next update; settable if it was given as a number."""
         # Of the age only a schedule knows what to make.

@@ -66,9 +66,7 @@ class Updates(Decisions):
         if self.skip_nonfinite and trainable_variables and not self.built:
             with keras.name_scope(self.name):  # as the base class does
                 self.build(trainable_variables)
-        changed = self._changed_behind_the_update(variables)
-        # Copies: a tensor of a variable that is written in place changes with it.
-        before = [keras.ops.copy(tensor(v)) for v in changed]
+        changed = self._changed_around_the_update(variables) if grads else []
         skipped = keras.ops.copy(tensor(self.skipped_updates)) if changed else None
         try:
             super().apply(grads, trainable_variables)
@@ -76,7 +74,8 @@ class Updates(Decisions):
             self._rows.forget()
         if changed:
             made = keras.ops.equal(tensor(self.skipped_updates), skipped)
-            self._put_back_unless(made, changed, before)
+            for variable, value in changed:
+                variable.assign(keras.ops.where(made, tensor(variable), value))
 
     def _received(self, gradient: Any, variable: Any) -> Any:
         """Returns a gradient as a tensor, or the values of its rows if the update can use these."""
@@ -98,7 +97,8 @@ class Updates(Decisions):
             gradient: the gradient at the variable.
             variable: one of the variables that the optimizer was built for.
             learning_rate: the `Update` that this is part of, or a learning rate alone, which goes
-                with the present momentum and weight decay.
+                with the present momentum and weight decay. Alone, nothing is decided about all
+                variables: no restart, no skip, and no clipping by a norm.
         """
         kinds = self._kinds([variable])
         update = learning_rate
@@ -159,6 +159,8 @@ class Updates(Decisions):
         if self.restart is not None:
             products = kernels.restart_products(self.restart, steps)
             restart = self._restarts_now(products, update.momentum, update.at_iterate)
+            for s in self._without_update(variables):
+                s.assign(keras.ops.where(restart, keras.ops.zeros_like(tensor(s)), tensor(s)))
             steps = [
                 step._replace(coefficients=step.coefficients.restarted(restart)) for step in steps
             ]
@@ -169,7 +171,7 @@ class Updates(Decisions):
         """Makes an update of all variables at once."""
         steps = [*self._steps(grads, variables, self._kinds(variables), update)]
         products = kernels.update(steps, self._lazy, self.restart)
-        self._settle(products, update, lambda: kernels.restart(steps, self._lazy))
+        self._settle(products, update, variables, lambda: kernels.restart(steps, self._lazy))
 
     def _make_one(self, variable: Any, gradient: Any, update: Update) -> Any:
         """Makes the update of one variable in place; returns what may decide about a restart."""
@@ -184,14 +186,22 @@ class Updates(Decisions):
         steps = self._steps([gradient], [variable], self._kinds([variable]), update)
         kernels.restart([*steps], self._lazy)
 
-    def _settle(self, products: Sequence[Any], update: Update, undo: Callable[[], None]) -> None:
-        """Restarts behind an update in place, if it is to be, and counts it."""
+    def _settle(
+        self, products: Sequence[Any], update: Update, variables: Any, undo: Callable[[], Any]
+    ) -> None:
+        """Restarts behind an update of variables in place, if it is to be, and counts it."""
+
+        def begin_anew() -> None:
+            undo()
+            for s in self._without_update(variables):
+                self.assign(s, keras.ops.zeros(s.shape, s.dtype))
+
         restart = None
         if self.restart is not None:
             # A pass of its own to find out before would cost more than to look at what is in the
             # cache, and to undo, once in a long while, what was added.
             restart = self._restarts_now(products, update.momentum, update.at_iterate)
-            keras.ops.cond(restart, undo, _nothing)
+            keras.ops.cond(restart, begin_anew, lambda: None)
         self._count(update.at_iterate, restart, update.norm)
 
     def _clipped(self, grads: Any) -> Clipping:
@@ -276,7 +286,8 @@ class Updates(Decisions):
                 at_iterate=local(update.at_iterate),
                 norm=local(update.norm),
             )
-            self._settle(products, here, lambda: _nothing(each(self._restart_one)))
+            variables = [v for _, v in grads_and_vars]
+            self._settle(products, here, variables, lambda: each(self._restart_one))
 
         if not self.skip_nonfinite:
             make()
@@ -299,7 +310,3 @@ class Updates(Decisions):
 def _cast(x: Any, dtype: str) -> Any:
     # A number, known where nothing is compiled, is taken for one of whatever dtype.
     return x if isinstance(x, (int, float)) else keras.ops.cast(x, dtype)
-
-
-def _nothing(_: Any = None) -> None:
-    """Returns nothing, as a branch of a condition that is there for what it does."""

@@ -10,6 +10,7 @@ SCRIPT = """
 import sys
 import keras, numpy as np, tensorflow as tf
 from nagd_keras import NAGD
+from nagd_keras.tensors import number
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -73,6 +74,33 @@ for make_optimizer, changes in [(descent, {}), (scheduled, {}), (live, live_chan
 assert int(two.optimizer.age.numpy()) == 8, two.optimizer.age
 assert float(two.optimizer.momentum.numpy()) == 0.5
 
+# Decisions of all replicas, by gradients that are summed: a NaN that one of them has counts.
+poisoned = x.copy()
+poisoned[8] = np.nan
+decisive = [{"restart": "gradient"}, {"restart": "speed"}, {"skip_nonfinite": True}]
+decisive += [{"skip_nonfinite": True, "global_clipnorm": 0.5, "restart": "gradient"}]
+
+
+def decide(settings):
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((3,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)]
+    model = keras.Sequential(layers)
+    model.compile(optimizer=NAGD(0.125, 0.96875, use_ema=True, **settings), loss="mse")
+    inputs = poisoned if "skip_nonfinite" in settings else x
+    model.fit(inputs, y, batch_size=8, epochs=6, shuffle=False, verbose=0)
+    return model
+
+
+for settings in decisive:
+    with strategy.scope():
+        both = decide(settings)
+    one = decide(settings)
+    names = "age", "restarts", "skipped_updates"
+    counts = [[int(number(getattr(m.optimizer, name))) for name in names] for m in (one, both)]
+    exact = "global_clipnorm" not in settings  # which replicas apply to their shares
+    alike = close(both, one) and counts[0] == counts[1] if exact else counts[1][2] == 6
+    print(settings, counts, "decide alike:", alike)
+
 two.save(sys.argv[1])
 again = keras.saving.load_model(sys.argv[1])
 for a, b in zip(again.optimizer.variables, two.optimizer.variables, strict=True):
@@ -135,6 +163,7 @@ def test_two_replicas(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "as Keras: True" in result.stdout
     assert "clips as Keras: True" in result.stdout
+    assert result.stdout.count("decide alike: True") == 4, result.stdout
     assert "saved" in result.stdout
     assert result.stdout.count("rows agree: True") == 4
     assert "adopted: True 16" in result.stdout

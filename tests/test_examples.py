@@ -162,3 +162,30 @@ def test_one_cycle_refuses_bad_options(one_cycle, capsys):
     for arguments in (["--suggestion", "best"], ["--epochs", "0"], ["--output", __file__]):
         with pytest.raises(SystemExit):
             one_cycle.parse_arguments(arguments)
+
+
+def test_robust_from_the_command_line(tmp_path):
+    result = run("--epochs", "1", "--output", str(tmp_path), name="robust")
+    assert result.returncode == 0, result.stderr
+    for said in ["2 batches are spoiled", "Keras SGD, Nesterov", "of the clean"]:
+        assert said in result.stdout
+    figure = imread(tmp_path / "digits_robust.png")
+    assert figure.shape[1] > 1000
+    assert len(np.unique(figure.reshape(-1, figure.shape[-1]), axis=0)) > 50
+
+
+def test_spoiled_batches_do_no_harm_with_skip_and_guard(digits, tmp_path, capsys):
+    """The others end in NaN, or nowhere."""
+    with example("robust") as robust:
+        runs = robust.main(["--epochs", "10", "--output", str(tmp_path)])
+    clean, sgd, plain, skip, helped = (run.losses[-1] for run in runs)
+    assert np.isnan(sgd)
+    assert np.isnan(plain)
+    assert skip > 2 * clean
+    assert abs(helped / clean - 1) < 0.05
+
+
+@pytest.mark.parametrize("arguments", [["--share", "1.5"], ["--epochs", "0"]])
+def test_robust_refuses_bad_options(digits, arguments, capsys):
+    with example("robust") as robust, pytest.raises(SystemExit):
+        robust.parse_arguments(arguments)

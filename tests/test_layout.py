@@ -23,7 +23,9 @@ LAYERS = {
     "tensors": set(),
     "figures": set(),
     "step": {"update_rule"},
-    "kernels": {"kernels", "step", "update_rule"},
+    "kernels": {"kernels", "restart", "step", "update_rule"},
+    "restart": set(),
+    "decisions": {"live", "points", "restart", "tensors"},
     "clipping": {"kernels", "tensors"},
     "gradients": {"kernels", "tensors"},
     "hyperparameters": {"tensors"},
@@ -37,11 +39,10 @@ LAYERS = {
     "updates": {
         "backends",
         "clipping",
+        "decisions",
         "gradients",
         "kernels",
-        "live",
         "multipliers",
-        "points",
         "step",
         "tensors",
         "update_rule",
@@ -58,6 +59,7 @@ LAYERS = {
         "live",
         "multipliers",
         "points",
+        "restart",
         "backends",
         "persistence",
         "step",
@@ -79,6 +81,8 @@ LAYERS = {
 OPTIONAL = {
     "figures": {"matplotlib"},
     "_tensorflow": {"tensorflow"},
+    "callbacks._jax": {"jax"},
+    "callbacks._tensorflow": {"tensorflow"},
     "kernels.tensorflow": {"tensorflow"},
     "kernels.tensorflow_chunks": {"tensorflow"},
     "kernels.torch": {"torch"},
@@ -91,6 +95,7 @@ PRIVATE = {
     "_apply_weight_decay",
     "_backend_update_step",
     "_clip_gradients",
+    "_distributed_tf_update_step",
     "_exclude_from_weight_decay",
     "_exclude_from_weight_decay_pattern",
     "_get_variable_index",
@@ -165,7 +170,14 @@ def used_of_keras():
     """
     sgd = settled_sgd()
     names = set()
-    names_of_modules = ("nagd", "updates", "live", "persistence", "callbacks.optimizers")
+    names_of_modules = (
+        "nagd",
+        "updates",
+        "decisions",
+        "live",
+        "persistence",
+        "callbacks.optimizers",
+    )
     places = [node for name in names_of_modules for node in modules()[name].body]
     for name, tree in modules().items():
         if name.startswith("convert."):

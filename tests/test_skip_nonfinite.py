@@ -86,12 +86,20 @@ def test_training_goes_on_as_if_the_step_had_not_been(dtype, driver):
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_first_step_that_is_skipped(rng, driver):
-    """Nothing is known yet of an average, whose first value is that of the variable."""
+    """Keras gives an average its first value, the variable's, in the first step and no later."""
     start = [rng.normal(size=shape) for shape in SHAPES]
-    run = Run(NAGD(0.25, skip_nonfinite=True, use_ema=True), start, "float32", driver)
-    before = held(run)
-    run.step(gradients(rng, np.nan))
-    assert_identical(held(run), before)
+    optimizer = NAGD(0.25, skip_nonfinite=True, use_ema=True, ema_momentum=0.75)
+    run = Run(optimizer, start, "float32", driver)
+    begin = run.look_ahead
+    slots = list(optimizer.displacements)
+    for bad in BAD[:2]:
+        run.step(gradients(rng, bad))
+        assert_identical(run.look_ahead, begin)
+        assert not any(np.any(s) for s in snapshot(slots))
+    run.step(gradients(rng))
+    averages = snapshot(list(optimizer._model_variables_moving_average))
+    for average, first, now in zip(averages, begin, run.look_ahead, strict=True):
+        np.testing.assert_allclose(average, 0.75 * first + 0.25 * now, rtol=1e-6)
 
 
 def test_an_optimizer_that_the_first_step_builds():
@@ -102,6 +110,25 @@ def test_an_optimizer_that_the_first_step_builds():
     assert int(optimizer.skipped_updates) == 1
     np.testing.assert_array_equal(to_float64(variable), np.ones(3))
     assert "nagd" in optimizer.displacements[0].path
+
+
+@pytest.mark.parametrize("bad", [np.nan, 1.0])
+def test_what_is_overwritten_by_its_gradient_is_skipped_too(bad):
+    """Keras' float8 layers have such variables, outside of the update."""
+    weight, scale = keras.Variable([1.0]), keras.Variable([5.0])
+    scale.overwrite_with_gradient = True
+    optimizer = NAGD(0.5, skip_nonfinite=True)
+    optimizer.build([weight, scale])
+    optimizer.apply([np.array([bad], "float32"), np.array([7.0], "float32")], [weight, scale])
+    assert float(to_float64(scale)[0]) == (7.0 if bad == 1.0 else 5.0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"use_ema": True}])
+def test_without_gradients_or_variables(settings):
+    optimizer = NAGD(skip_nonfinite=True, **settings)
+    optimizer.apply([], [])
+    with pytest.raises(ValueError, match="optimizer must already be built"):
+        optimizer.apply([np.ones(1, "float32")])
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -2,6 +2,7 @@
 
 from nagd_keras.callbacks.adaptive_restart import AdaptiveRestart
 from nagd_keras.callbacks.backup import Backup
+from nagd_keras.callbacks.divergence_guard import DivergenceGuard
 from nagd_keras.callbacks.evaluate_at_iterate import EvaluateAtIterate, at_iterate
 from nagd_keras.callbacks.find_learning_rate import find_learning_rate
 from nagd_keras.callbacks.hyperparameter_monitor import HyperparameterMonitor
@@ -13,6 +14,7 @@ from nagd_keras.callbacks.stop_at_tolerance import StopAtTolerance
 __all__ = [
     "AdaptiveRestart",
     "Backup",
+    "DivergenceGuard",
     "EvaluateAtIterate",
     "HyperparameterMonitor",
     "LearningRateSweep",

@@ -21,10 +21,12 @@ class AdaptiveRestart(keras.callbacks.Callback):
       s \leftarrow 0,\ \text{age} \leftarrow 0$$
 
     The function scheme of O'Donoghue & Candès, on the means over epochs, or over every n batches.
-    With it the rate of the best momentum is found without knowing the condition number. The
-    objective that was compared last is kept with the optimizer's state; `fit` from epoch 0 begins
-    without one. Callbacks that save the model, such as BackupAndRestore, must stand behind this
-    one in the list.
+    With it the rate of the best momentum is found without knowing the condition number. The loss
+    of a batch is that of the point before its update, so that of full batches a rise is seen an
+    update late; `NAGD(restart=...)` looks at the gradient instead, within the update. The objective
+    that was compared last is kept with the optimizer's state; `fit` from epoch 0 begins without
+    one. Callbacks that save the model, such as BackupAndRestore, must stand behind this one in the
+    list.
 
     Args:
         monitor: the name of the objective in the logs.

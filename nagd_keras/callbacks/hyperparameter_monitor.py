@@ -93,6 +93,8 @@ class HyperparameterMonitor(keras.callbacks.Callback):
     def _values(self) -> dict[str, float | int]:
         optimizer = optimizer_of(self.model)
         found = {name: getattr(optimizer, name, None) for name in _NAMES}
+        if not getattr(optimizer, "skip_nonfinite", False):
+            del found["skipped_updates"]  # which stay at 0
         values: dict[str, float | int] = {
             name: number(value) for name, value in found.items() if value is not None
         }

@@ -24,6 +24,9 @@ class Number(IntEnum):
     TOLERANCE_LOSS = 2
     TOLERANCE_WAIT = 3
     TOLERANCE_EPOCH = 4
+    GUARD_ROLLBACKS = 5
+    GUARD_SINCE = 6
+    GUARD_RATE = 7
 
 
 _OWNERS: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()

@@ -1,0 +1,132 @@
+"""The losses of single batches, and logs from which some batches are left out."""
+
+import math
+from collections.abc import Iterable
+from contextlib import suppress
+from copy import copy
+from typing import Any, NamedTuple
+
+import keras
+
+from nagd_keras.callbacks.executions import Executions
+from nagd_keras.callbacks.monitored import RunningMean
+from nagd_keras.callbacks.optimizers import synchronize
+from nagd_keras.callbacks.snapshots import assign
+from nagd_keras.tensors import number
+
+
+class BatchLoss(NamedTuple):
+    """The loss of the batches of an execution.
+
+    Attributes:
+        value: their mean.
+        rounding: how wrong it may be.
+        batches: their number.
+    """
+
+    value: float
+    rounding: float
+    batches: int
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether it is no NaN or infinity."""
+        return math.isfinite(self.value)
+
+
+class BatchLosses:
+    """Takes Keras' running means of an epoch apart, and bad batches out of them."""
+
+    def __init__(self, monitor: str) -> None:
+        """Begins an epoch; takes the name in the logs."""
+        self._monitor = monitor
+        self._executions = Executions()
+        self._mean = self._mean_now = RunningMean()
+        self._left_out = 0
+        self._metrics: list[Any] | None = None  # after the last good batch of the epoch
+        self._has_bad_metrics = False
+        self.done = 0  # batches of the epoch, those that were left out included
+
+    def begin(self, batch: int, model: Any) -> None:
+        """Notes the first batch of an execution, and sees to it that the metrics are good."""
+        self._executions.begin(batch)
+        if self._has_bad_metrics:
+            synchronize(model)
+            model.reset_metrics()
+            self._has_bad_metrics = False
+
+    def end(self, callback: Any, batch: int, logs: dict[str, Any]) -> BatchLoss:
+        """Returns the loss of the execution that ends, which then is to be accepted or left out.
+
+        Args:
+            callback: that of Keras which was told, and knows model and fit.
+            batch: what it was told.
+            logs: those of the batch.
+        """
+        done = self._executions.done(callback, batch)
+        batches, self.done = done - self.done, done
+        # A mean that is not finite stays so, and one that is huge hides what is added to it.
+        self._mean_now = copy(self._mean)
+        loss = self._mean_now.since_last(done - self._left_out, number(logs[self._monitor]))
+        return BatchLoss(loss, self._mean_now.rounding(), batches)
+
+    def accept(self, metrics: list[Any]) -> None:
+        """Takes the execution for good; the metrics have the values given."""
+        self._mean, self._metrics = self._mean_now, metrics
+
+    def leave_out(self, batches: int, metrics: list[keras.Variable]) -> None:
+        """Brings the metrics back to what they were before the execution."""
+        self._left_out += batches
+        if self._metrics is None:
+            # Later: if no good batch comes, the epoch's logs should show that.
+            self._has_bad_metrics = True
+        else:
+            assign(metrics, self._metrics)
+
+
+def check_known(monitor: str, names: Iterable[str], *, as_ends: bool = False) -> None:
+    """Sees to it that the logs of batches have what is to be looked at.
+
+    Args:
+        monitor: its name.
+        names: those in the logs.
+        as_ends: whether the names in the logs may have others, those of outputs, before them.
+
+    Raises:
+        ValueError: if it is not there.
+    """
+    names = list(dict.fromkeys(names))
+    is_of_epochs = monitor.startswith("val_")
+    ends = as_ends and not is_of_epochs and monitor.endswith(tuple(names))
+    if monitor in names or ends:
+        return
+    note = " What begins with val_ is known at the end of an epoch only." if is_of_epochs else ""
+    raise ValueError(
+        "The loss of each batch is looked at, but the logs of batches do not have what was asked "
+        f"for. Received: monitor={monitor!r}. There are: {', '.join(names)}.{note}"
+    )
+
+
+def check_before_training(monitor: str, model: Any) -> None:
+    """Does what `check_known` does as far as it can be told before the first step.
+
+    Raises:
+        ValueError: if what is to be looked at cannot be in the logs.
+    """
+    if type(model).train_step is not keras.Model.train_step:
+        return  # It may log whatever it likes.
+    config = getattr(getattr(model, "_compile_config", None), "config", {})
+    given = keras.tree.flatten([config.get("metrics"), config.get("weighted_metrics")])
+    names = ["loss", *(name for metric in given for name in _names(metric))]
+    with suppress(Exception):  # Metrics that are not built yet raise errors of many kinds.
+        names = [*model.get_metrics_result(), *names]
+    check_known(monitor, names, as_ends=len(getattr(model, "outputs", None) or ()) != 1)
+
+
+def _names(metric: Any) -> list[str]:
+    """Returns the names that a metric which was given to `compile` may have in the logs."""
+    names = [metric if isinstance(metric, str) else getattr(metric, "name", None)]
+    with suppress(Exception):  # Of what Keras does not know it raises errors of many kinds.
+        found = keras.metrics.get(metric)
+        names += [getattr(found, "name", None), getattr(found, "__name__", None)]
+    return [name for name in names if isinstance(name, str)]

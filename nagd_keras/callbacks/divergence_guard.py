@@ -1,0 +1,401 @@
+"""Going back to the last good state when training diverges."""
+
+import math
+import os
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from nagd_keras.arguments import count, positive, value, verbosity
+from nagd_keras.callbacks.batch_losses import (
+    BatchLoss,
+    BatchLosses,
+    check_before_training,
+    check_known,
+)
+from nagd_keras.callbacks.borrowed import build
+from nagd_keras.callbacks.divergence import Divergence, named, report
+from nagd_keras.callbacks.monitored import is_rising
+from nagd_keras.callbacks.optimizers import nagd_of, synchronize
+from nagd_keras.callbacks.rollbacks import Rollbacks
+from nagd_keras.callbacks.snapshots import InMemory, OnDisk, Reading, State, Watched
+from nagd_keras.callbacks.spikes import KNOWN, Spikes
+from nagd_keras.callbacks.state import check_alone, take
+from nagd_keras.tensors import number
+
+_ROLE = "go back to a good state"
+_SKIPS = 4  # bad losses in a row that are put down to the data, if their updates were skipped
+
+
+class DivergenceGuard(keras.callbacks.Callback):
+    r"""Goes back to the last good state, and on with a lower learning rate, when training diverges.
+
+    With the losses $l_i$ of the last `window` good batches, $m$ the median of $\log l_i$ and
+    $D = 1.4826 \cdot \text{median} |\log l_i - m|$, a batch is bad if its loss $l$ is not finite,
+    if a weight is not finite after it, or if
+
+    $$\log l > m + \max(\log \text{spike\_threshold},\ \text{spread} \cdot D).$$
+
+    Where losses are zero or negative, or grow step by step, see `nagd_keras.callbacks.spikes`.
+    After a bad batch the
+    model's weights get their last good values, and so does what the optimizer has of each, such as
+    the averages of `use_ema`; the momentum is reset; the learning rate, or its schedule, is
+    multiplied by `learning_rate_factor`; and training goes on with the next batch. A state counts
+    as good when the loss of a later batch shows that it is; that of the beginning does anyway.
+    Steps, schedules and counters go on, other hyperparameters stay, and the epoch's logs leave the
+    batch out. After `max_rollbacks` the next bad batch stops training, with a warning that reports
+    all that was seen.
+
+    It cannot be told from one bad loss whether the batch or the weights are to blame. Where bad
+    batches are to be expected, `patience=2` puts two in a row down to the data: what they changed
+    is undone, momentum included, and no more; only a third in a row is taken for a divergence.
+    If NAGD skipped the update of a batch with a bad loss (`skip_nonfinite`; with mixed_float16
+    Keras skips it), there is nothing to undo but in weights that are not trained, such as
+    statistics of normalization: they get their former values if they are not finite. Of such
+    batches there may be four in a row.
+
+    The losses of single batches follow from Keras' running means, as if all batches were of the
+    same size; with `steps_per_execution`, they are means over that many batches. A spoiled batch
+    whose loss is not worse than others is not seen. Callbacks that set the learning rate before
+    every batch, such as OneCycle, overrule this one, and TerminateOnNaN ends what this one mends.
+    Rollbacks are counted, and lost learning rates kept, with the optimizer's state, so that a run
+    that is resumed goes on with them, with new statistics of its losses; `fit` from epoch 0 begins
+    with none.
+
+    Args:
+        monitor: the name of the loss in the logs of the batches.
+        spike_threshold: the factor over the median up to which a loss is always good, in
+            $(1, \infty)$, or None to see only what is not finite.
+        spread: the robust standard deviations over the median up to which it is, in $(0, \infty)$.
+        window: the number of good losses that are compared with, at least 10. While fewer than 10
+            are known, ten times their median is good at least.
+        learning_rate_factor: in (0, 1].
+        patience: the number of bad batches in a row that are put down to the data, at least 0.
+        recovery: None, or the number of batches without a rollback after which the learning rate
+            gets back what it lost, and the count of rollbacks begins anew.
+        max_rollbacks: how often to go back, at least 0.
+        snapshot_every: the number of batches after which the state is kept, or None for each batch
+            in memory and each epoch on disk. With more than one, what is in between is lost when
+            the guard goes back.
+        folder: None, to keep the states in memory, two copies of the weights at most; or a folder
+            of this run alone, where they are written, and deleted when `fit` ends.
+        verbose: 1 prints a line for each rollback, 0 does not.
+
+    Attributes:
+        events: the rollbacks of the last fit, and what stopped it: a list of `Divergence`.
+        left_out: how many batches of the last fit were put down to the data.
+
+    Raises:
+        TypeError, ValueError: for an argument out of its range; before the first step, if the
+            optimizer is not a NAGD, if a callable gives its learning rate and that is to be
+            lowered, if `monitor` is not in the logs, if there is no good state to begin with,
+            since the model has no weights or they are not finite, or if there is another
+            DivergenceGuard.
+        OSError: before the first step, if the folder cannot be written.
+
+    Example:
+        >>> import keras
+        >>> import numpy as np
+        >>> from nagd_keras import NAGD, callbacks
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(optimizer=NAGD(0.1), loss="mse")
+        >>> x, y = np.ones((8, 2)), np.ones((8, 1))
+        >>> x[5] = np.nan
+        >>> guard = callbacks.DivergenceGuard(verbose=0)
+        >>> history = model.fit(x, y, batch_size=1, shuffle=False, callbacks=[guard], verbose=0)
+        >>> print(guard.events[0])
+        epoch 1, batch 6: loss is nan; back to epoch 1, batch 4, learning rate 0.05
+
+    References:
+        - Rousseeuw & Croux (1993), Alternatives to the median absolute deviation.
+        - Leys, Ley, Klein, Bernard & Licata (2013), Detecting outliers: do not use standard
+          deviation around the mean, use absolute deviation around the median.
+    """
+
+    async_safe = False
+
+    # Of a fit:
+    _watched: Watched
+    _store: InMemory
+    _spikes: Spikes
+    _rollbacks: Rollbacks
+    _last: Reading
+    _not_kept: int  # batches since a state was kept
+    _bad_losses: int  # in a row
+    _bad_states: int  # in a row
+    # Of an epoch:
+    _epoch: int
+    _losses: BatchLosses
+
+    def __init__(
+        self,
+        monitor: str = "loss",
+        *,
+        spike_threshold: float | None = 3.0,
+        spread: float = 5.0,
+        window: int = 50,
+        learning_rate_factor: float = 0.5,
+        patience: int = 0,
+        recovery: int | None = None,
+        max_rollbacks: int = 10,
+        snapshot_every: int | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        self.monitor = _checked_monitor(monitor)
+        self.spike_threshold = _checked_threshold(spike_threshold)
+        self.spread = positive("spread", spread)
+        self.window = count("window", window, KNOWN)
+        self.learning_rate_factor = _checked_factor(learning_rate_factor)
+        self.patience = count("patience", patience, 0)
+        self.recovery = None
+        if recovery is not None:
+            self.recovery = count("recovery", recovery)
+        self.max_rollbacks = count("max_rollbacks", max_rollbacks, 0)
+        self.snapshot_every = None
+        if snapshot_every is not None:
+            self.snapshot_every = count("snapshot_every", snapshot_every)
+        self.folder = _checked_folder(folder)
+        self.verbose = verbosity(verbose)
+        self.events: list[Divergence] = []
+        self.left_out = 0
+        self._is_stopped = False
+        self._has_begun = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Checks the optimizer and the monitor."""
+        optimizer = nagd_of(self.model, type(self).__name__)
+        if self.learning_rate_factor != 1 and optimizer.learning_rate_scale is None:
+            raise ValueError(
+                "The learning rate is given by a callable, so DivergenceGuard cannot lower it. "
+                f"Received: learning_rate_factor={self.learning_rate_factor}. Pass "
+                "learning_rate_factor=1, or give the optimizer a number or a schedule."
+            )
+        take(optimizer, _ROLE, self)
+        check_before_training(self.monitor, self.model)
+        self.events, self.left_out = [], 0
+        self._is_stopped = False
+        if self._has_begun:  # in a fit that was interrupted, and of which nobody told the end
+            self._store.close()
+        self._has_begun = False
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Begins new means, and in epoch 0 without earlier rollbacks."""
+        optimizer = nagd_of(self.model, type(self).__name__)
+        check_alone(optimizer, _ROLE, self)
+        if epoch == 0:
+            Rollbacks.forget(optimizer)
+        self._epoch, self._losses = epoch, BatchLosses(self.monitor)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Takes the state of the beginning for a good one."""
+        if not self._has_begun:
+            self._begin()
+            self._has_begun = True
+        self._losses.begin(batch, self.model)
+
+    def _begin(self) -> None:
+        _check_weights(self.model)
+        synchronize(self.model)
+        optimizer = nagd_of(self.model, type(self).__name__)
+        self._watched = Watched(self.model, optimizer, keeps_momentum=self.patience > 0)
+        self._last = now = self._watched.read(weights=True)
+        if now.not_finite:
+            raise ValueError(
+                "DivergenceGuard has no good state to go back to: some weights are not finite at "
+                f"the beginning. Received: {named(now.not_finite)}. Load or make other weights."
+            )
+        where = "the beginning" + (f" of epoch {self._epoch + 1}" if self._epoch else "")
+        first = State(now.values, where)
+        if self.folder is None:
+            self._store = InMemory(self._watched, first)
+        else:
+            self._store = OnDisk(self._watched, first, self.folder)
+        self._spikes = Spikes(self.spike_threshold, self.spread, self.window)
+        self._rollbacks = Rollbacks(optimizer, self.learning_rate_factor)
+        self._not_kept = self._bad_losses = self._bad_states = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Judges the batch, and goes back if it was bad."""
+        if self._is_stopped:
+            return
+        check_known(self.monitor, logs or {})
+        loss = self._losses.end(self, batch, logs or {})
+        least, limit = loss.value - loss.rounding, self._spikes.limit()
+        is_bad = not loss.is_finite or least > limit
+        self._not_kept += loss.batches
+        synchronize(self.model)
+        if not self._watched.watches_metrics:
+            self._watched.watch_metrics()
+        before, every = self._last, self._kept_every()
+        now = self._watched.read(weights=not is_bad and self._not_kept >= every)
+        self._last = now
+        skipped = self._watched.updates_skipped(before, now, loss.batches, not loss.is_finite)
+        if is_bad:
+            self._losses.leave_out(loss.batches, self._watched.metrics)
+            self._reject(loss, limit, skipped)
+            return
+        self._losses.accept(now.metrics)
+        self._bad_losses = 0
+        if least <= self._spikes.ordinary():
+            self._store.promote()
+        self._spikes.add(loss.value)
+        if now.values:
+            self._keep(now, loss.value, limit, skipped)
+        if self.recovery and self._rollbacks.batches_since(now.made) >= self.recovery:
+            self._give_back()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Keeps the state on disk, unless that is done by batches."""
+        if self._has_begun and not self._is_stopped and self._kept_every() == math.inf:
+            synchronize(self.model)
+            self._keep(self._watched.read(weights=True), math.nan, math.nan, False)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Forgets the states, and reports if training was stopped."""
+        if self._has_begun:
+            self._store.close()
+            del self._watched, self._store, self._last, self._losses
+            self._has_begun = False
+        if self._is_stopped:
+            warnings.warn(report(self.events, self.max_rollbacks, self.left_out), stacklevel=2)
+
+    def _kept_every(self) -> float:
+        """Returns the batches after which the state is kept; infinity for the epochs."""
+        if self.snapshot_every is None:
+            return 1 if self.folder is None else math.inf
+        return self.snapshot_every
+
+    def _keep(self, now: Reading, loss: float, limit: float, skipped: bool) -> None:
+        """Keeps a state, or goes back if it is not finite."""
+        if not now.not_finite:
+            self._store.take(State(now.values, self._place(), self._spikes.losses))
+            self._not_kept = self._bad_states = 0
+            return
+        seen = f"{named(now.not_finite)} is not finite"
+        self._bad_states += 1
+        if skipped and not any(variable.trainable for variable in now.not_finite):
+            self._store.mend()
+        elif self._bad_states <= self.patience:
+            self._undo(seen)
+        else:
+            self._roll_back(seen, loss, limit)
+
+    def _reject(self, loss: BatchLoss, limit: float, skipped: bool) -> None:
+        """Leaves a batch with a bad loss out, or goes back to the good state."""
+        seen = f"{self.monitor} is {loss.value:.4g}"
+        if loss.is_finite:
+            seen += f", above {limit:.4g}"
+        self._bad_losses += 1
+        patience = max(_SKIPS, self.patience) if skipped else self.patience
+        if self._bad_losses > patience:
+            if patience:
+                seen += f", bad {self._bad_losses} times in a row"
+            self._roll_back(seen, loss.value, limit)
+        elif skipped:
+            self.left_out += 1
+            self._store.mend()
+        else:
+            self._undo(seen)
+
+    def _undo(self, seen: str) -> None:
+        """Goes back to the latest state, and no more."""
+        self.left_out += 1
+        state = self._store.undo()
+        self._say(f"{self._place()}: {seen}; back to {state.where}")
+
+    def _roll_back(self, seen: str, loss: float, limit: float) -> None:
+        """Goes back to the good state, with a new momentum and a lower learning rate, or stops."""
+        optimizer = self._watched.optimizer
+        state = self._store.restore()
+        optimizer.reset_momentum()
+        self._spikes.losses = state.losses  # Those behind it may have belonged to bad weights.
+        self._not_kept = self._bad_losses = self._bad_states = 0
+        self._is_stopped = self._rollbacks.count >= self.max_rollbacks
+        if self._is_stopped:
+            self.model.stop_training = True
+        else:
+            self._rollbacks.add(self._last.made)
+        rate = number(optimizer.learning_rate)
+        at = self._epoch + 1, self._losses.done
+        self.events.append(Divergence(*at, seen, loss, limit, state.where, rate))
+        self._say(f"{self.events[-1]}{'; training stops' if self._is_stopped else ''}")
+
+    def _give_back(self) -> None:
+        self._rollbacks.give_back()
+        rate = number(self._watched.optimizer.learning_rate)
+        self._say(f"{self._place()}: good for {self.recovery} batches, learning rate {rate:.4g}")
+
+    def _place(self) -> str:
+        return f"epoch {self._epoch + 1}, batch {self._losses.done}"
+
+    def _say(self, what: str) -> None:
+        if self.verbose:
+            print(f"\nDivergenceGuard: {what}.")
+
+
+def _check_weights(model: Any) -> None:
+    """Sees to it that the model and its optimizer have variables.
+
+    Raises:
+        ValueError: if there are no weights to go back to.
+    """
+    if not model.built or not model.weights:
+        why = "has no weights" if model.built else "is not built; call it on a batch first"
+        raise ValueError(
+            "DivergenceGuard has nothing to go back to. Received: a model "
+            f"({getattr(model, 'name', model)!r}) that {why}."
+        )
+    build(model, lambda: None)
+
+
+def _checked_monitor(monitor: Any) -> str:
+    if not isinstance(monitor, str):
+        raise TypeError(f"`monitor` must be a name in the logs. Received: monitor={monitor!r}.")
+    rising = False
+    with suppress(ValueError):  # of names that do not tell
+        rising = is_rising(monitor, "auto")
+    if rising:
+        raise ValueError(
+            "`monitor` must be a loss, which is bad where it rises. Received: "
+            f'monitor={monitor!r}. Pass the name of a loss, such as "loss".'
+        )
+    return monitor
+
+
+def _checked_threshold(threshold: Any) -> float | None:
+    if threshold is None:
+        return None
+    checked = value("spike_threshold", threshold)
+    if checked <= 1:
+        raise ValueError(
+            "`spike_threshold` must be larger than 1: it is a factor over the median of the losses "
+            f"before, half of which are larger than that. Received: spike_threshold={threshold!r}. "
+            "Pass None to see only what is not finite."
+        )
+    return checked
+
+
+def _checked_folder(folder: Any) -> Path | None:
+    if folder is None:
+        return None
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(
+            "`folder` must be the path of a folder, or None to keep the states in memory. "
+            f"Received: folder={folder!r} (of type {type(folder).__name__})."
+        )
+    return Path(folder)
+
+
+def _checked_factor(factor: Any) -> float:
+    checked = positive("learning_rate_factor", factor)
+    if checked > 1:
+        raise ValueError(
+            "`learning_rate_factor` must be in (0, 1], to lower the learning rate or leave it. "
+            f"Received: learning_rate_factor={factor!r}."
+        )
+    return checked
