@@ -77,8 +77,8 @@ assert float(two.optimizer.momentum.numpy()) == 0.5
 # Decisions of all replicas, by gradients that are summed: a NaN that one of them has counts.
 poisoned = x.copy()
 poisoned[8] = np.nan
-decisive = [{"restart": "gradient"}, {"restart": "speed"}, {"skip_nonfinite": True}]
-decisive += [{"skip_nonfinite": True, "global_clipnorm": 0.5, "restart": "gradient"}]
+decisive = [{"restart": "speed"}, {"skip_nonfinite": True, "restart": "gradient"}]
+decisive += [{"skip_nonfinite": True, "global_clipnorm": 0.5}]
 
 
 def decide(settings):
@@ -163,7 +163,7 @@ def test_two_replicas(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "as Keras: True" in result.stdout
     assert "clips as Keras: True" in result.stdout
-    assert result.stdout.count("decide alike: True") == 4, result.stdout
+    assert result.stdout.count("decide alike: True") == 3, result.stdout
     assert "saved" in result.stdout
     assert result.stdout.count("rows agree: True") == 4
     assert "adopted: True 16" in result.stdout

@@ -46,7 +46,7 @@ def ignoring_losses(**settings):
     ("way", "store"),
     [
         # Each way with one store, and each store in one way, will do for a quick look.
-        pytest.param(way, store, marks=() if "memory" == store or i == 0 else pytest.mark.long)
+        pytest.param(way, store, marks=() if store == "memory" or i == 0 else pytest.mark.long)
         for i, way in enumerate(WAYS)
         for store in STORES
     ],
@@ -248,6 +248,8 @@ def test_a_state_is_good_only_after_an_ordinary_loss():
     assert guarded.events[0].restored == "epoch 1, batch 10"
     assert guarded.events[0].value == pytest.approx(4.0)
     assert guarded.events[0].limit == pytest.approx(3.0)
+    # Nor do the losses behind that state speak of what is normal.
+    assert max(guarded._spikes.losses) == pytest.approx(1.0)
 
 
 def test_accumulated_gradients_are_given_up():

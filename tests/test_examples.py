@@ -174,6 +174,7 @@ def test_robust_from_the_command_line(tmp_path):
     assert len(np.unique(figure.reshape(-1, figure.shape[-1]), axis=0)) > 50
 
 
+@pytest.mark.long
 def test_spoiled_batches_do_no_harm_with_skip_and_guard(digits, tmp_path, capsys):
     """The others end in NaN, or nowhere."""
     with example("robust") as robust:

@@ -103,7 +103,8 @@ def test_a_first_step_that_is_skipped(rng, driver):
 
 
 def test_an_optimizer_that_the_first_step_builds():
-    variable = keras.Variable(np.ones(3), constraint=keras.constraints.NonNeg())
+    variable = keras.Variable(np.ones(3))
+    variable.constraint = keras.constraints.NonNeg()
     optimizer = NAGD(skip_nonfinite=True, use_ema=True)
     optimizer.apply([np.array([1.0, np.nan, 1.0], "float32")], [variable])
     assert optimizer.built

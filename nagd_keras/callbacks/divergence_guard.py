@@ -40,14 +40,14 @@ class DivergenceGuard(keras.callbacks.Callback):
     $$\log l > m + \max(\log \text{spike\_threshold},\ \text{spread} \cdot D).$$
 
     Where losses are zero or negative, or grow step by step, see `nagd_keras.callbacks.spikes`.
-    After a bad batch the
-    model's weights get their last good values, and so does what the optimizer has of each, such as
-    the averages of `use_ema`; the momentum is reset; the learning rate, or its schedule, is
-    multiplied by `learning_rate_factor`; and training goes on with the next batch. A state counts
-    as good when the loss of a later batch shows that it is; that of the beginning does anyway.
-    Steps, schedules and counters go on, other hyperparameters stay, and the epoch's logs leave the
-    batch out. After `max_rollbacks` the next bad batch stops training, with a warning that reports
-    all that was seen.
+
+    After a bad batch the model's weights get their last good values, and so does what the optimizer
+    has of each, such as the averages of `use_ema`; the momentum is reset; the learning rate, or its
+    schedule, is multiplied by `learning_rate_factor`; and training goes on with the next batch. A
+    state counts as good when the loss of a later batch shows that it is; that of the beginning does
+    anyway. Steps, schedules and counters go on, other hyperparameters stay, and the epoch's logs
+    leave the batch out. After `max_rollbacks` the next bad batch stops training, with a warning
+    that reports all that was seen.
 
     It cannot be told from one bad loss whether the batch or the weights are to blame. Where bad
     batches are to be expected, `patience=2` puts two in a row down to the data: what they changed
