@@ -31,7 +31,10 @@ STORES = {
     "disk, every batch": lambda folder: {"folder": folder / "kept", "snapshot_every": 1},
     "patient": lambda folder: {"patience": 1},
 }
-EACH_STORE = pytest.mark.parametrize("store", STORES)
+QUICK = "memory", "disk, every batch"  # The others are left to the long tests.
+EACH_STORE = pytest.mark.parametrize(
+    "store", [pytest.param(s, marks=() if s in QUICK else pytest.mark.long) for s in STORES]
+)
 
 
 def ignoring_losses(**settings):

@@ -180,6 +180,7 @@ def test_states_on_disk_by_epochs(tmp_path):
     assert_same(state(model), state(reference))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_every_way_to_train_is_mended(way):
     model, guarded = way.start(learning_rate=0.05, momentum=0.8), guard(max_rollbacks=99)
