@@ -73,7 +73,11 @@ def clipped(
         pairs = zip(gradients, scales, strict=True)
         gradients = [g * keras.ops.cast(each, g.dtype) for g, each in pairs]
     if clipvalue is not None:
-        gradients = [keras.ops.clip(g, -clipvalue, clipvalue) for g in gradients]
+        bounded = [keras.ops.clip(g, -clipvalue, clipvalue) for g in gradients]
+        if needs_finite:  # An infinity stays one, to be seen in the sum.
+            pairs = zip(bounded, gradients, strict=True)
+            bounded = [keras.ops.where(keras.ops.isfinite(g), b, g) for b, g in pairs]
+        gradients = bounded
     return Clipping(gradients, norm=norm)
 
 
