@@ -1,5 +1,6 @@
 """What NAGD needs to know of the backend that Keras trains with."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -39,12 +40,51 @@ def stateless() -> bool:
 
 
 def several_replicas() -> bool:
-    """Whether this is a step of one of several replicas, whose gradients are yet to be summed."""
+    """Whether this is a step of one of several replicas, which have shares of a gradient."""
     if keras.backend.backend() == "tensorflow":
         from nagd_keras._tensorflow import in_one_of_several_replicas
 
         return in_one_of_several_replicas()
     return False
+
+
+def check_in_replica(built: bool) -> None:
+    """Raises where an optimizer cannot apply gradients.
+
+    Raises:
+        ValueError: in the scope of a `tf.distribute` strategy, but outside of its replicas; in a
+            compiled step of several replicas if the optimizer is not built.
+    """
+    if keras.backend.backend() == "tensorflow":
+        from nagd_keras._tensorflow import check_in_replica
+
+        check_in_replica(built)
+
+
+def check_scope(optimizer: Any, variables: list[Any]) -> None:
+    """Raises unless an optimizer and the variables are of the same `tf.distribute` strategy.
+
+    Raises:
+        ValueError: if a variable is not.
+    """
+    if keras.backend.backend() == "tensorflow":
+        from nagd_keras._tensorflow import check_scope
+
+        check_scope(optimizer._distribution_strategy, variables)  # where it was made
+
+
+def summed_over_replicas(gradients: list[Any]) -> list[Any]:
+    """Returns the sums of the replicas' gradients; None stays None. In one of several replicas."""
+    from nagd_keras._tensorflow import summed_over_replicas
+
+    return summed_over_replicas(gradients)
+
+
+def branch_together(condition: Any, then: Callable[[], Any], otherwise: Callable[[], Any]) -> None:
+    """Calls one of two functions in all replicas, where they may meet. In one of several."""
+    from nagd_keras._tensorflow import branch_together
+
+    branch_together(condition, then, otherwise)
 
 
 def track_in_checkpoints(optimizer: Any) -> Any:

@@ -17,7 +17,7 @@ class Clipping(NamedTuple):
     """Gradients, and what is left to be done to them.
 
     Attributes:
-        gradients: the gradients, clipped if that was to be done at once.
+        gradients: the gradients.
         scale: what all of them are to be multiplied by, or None.
         scales: what each is to be multiplied by, or None.
         bound: the largest absolute value that their elements are to keep, or None.
@@ -39,14 +39,13 @@ def clipped(
     clipnorm: float | None,
     global_clipnorm: float | None,
     clipvalue: float | None,
-    at_once: bool,
     needs_norm: bool,
     needs_finite: bool,
 ) -> Clipping:
-    """Returns the gradients with what remains to be done, or with that done, too, if `at_once`.
+    """Returns the gradients with what remains to be done.
 
     Only one of the three limits is set; see `keras.optimizers.Optimizer`, of which the formulas
-    are. At once, nothing is said about whether they are finite: they are yet to be summed.
+    are.
     """
     gradients = list(gradients)
     clipnorm, global_clipnorm, clipvalue = (
@@ -64,26 +63,14 @@ def clipped(
     elif global_clipnorm:
         # A norm that is not finite makes the scale NaN.
         scale = global_clipnorm / _larger(norm, global_clipnorm) + (norm - norm)
-    if not at_once:
-        finite = all_finite(squares or map(total, gradients)) if needs_finite else None
-        return Clipping(gradients, scale, scales, clipvalue, norm, finite)
-    if scale is not None:
-        scales = [scale] * len(gradients)
-    if scales is not None:
-        pairs = zip(gradients, scales, strict=True)
-        gradients = [g * keras.ops.cast(each, g.dtype) for g, each in pairs]
-    if clipvalue is not None:
-        bounded = [keras.ops.clip(g, -clipvalue, clipvalue) for g in gradients]
-        if needs_finite:  # An infinity stays one, to be seen in the sum.
-            pairs = zip(bounded, gradients, strict=True)
-            bounded = [keras.ops.where(keras.ops.isfinite(g), b, g) for b, g in pairs]
-        gradients = bounded
-    return Clipping(gradients, norm=norm)
+    finite = all_finite(squares or map(total, gradients)) if needs_finite else None
+    return Clipping(gradients, scale, scales, clipvalue, norm, finite)
 
 
 def _larger(norm: Any, limit: float) -> Any:
-    # Of a float64 and a Python number Keras makes a float32 with PyTorch.
-    return keras.ops.maximum(norm, keras.ops.cast(limit, norm.dtype))
+    # Of two float64 tensors `keras.ops.maximum` makes a float32 on JAX and PyTorch. A NaN stays.
+    limit = keras.ops.cast(limit, norm.dtype)
+    return keras.ops.where(norm < limit, limit, norm)
 
 
 def _root_of_sum(squares: Sequence[Any]) -> Any:

@@ -3,10 +3,11 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, value_dtype
-from nagd_keras.tensors import is_array, is_symbolic, number, tensor
+from nagd_keras.tensors import is_array, is_symbolic, number, put, tensor
 from nagd_keras.update_rule import Scalars
 
 SETTABLE = ("learning_rate", "momentum", "weight_decay")
@@ -34,13 +35,20 @@ class LiveHyperparameters(keras.optimizers.Optimizer):
             self._weight_decay = WEIGHT_DECAY.source(weight_decay, self.add_variable)
 
     def _scalar(self, name: str, dtype: str, start: float = 0) -> Any:
-        return self.add_variable(
-            shape=(),
-            initializer=keras.initializers.Constant(start),
+        return self._numbers((), name, dtype, start)
+
+    def _numbers(self, shape: tuple[int, ...], name: str, dtype: str, start: float) -> Any:
+        later = start != start and keras.distribution.distribution() is not None  # see `put`
+        variable = self.add_variable(
+            shape=shape,
+            initializer=keras.initializers.Constant(0 if later else start),
             dtype=dtype,
             aggregation="only_first_replica",
             name=name,
         )
+        if later:
+            put(variable, np.full(shape, start, dtype))
+        return variable
 
     @property
     def learning_rate(self) -> Any:

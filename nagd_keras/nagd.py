@@ -10,7 +10,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.arguments import choice
 from nagd_keras.arguments import slot_dtype as checked_slot_dtype
-from nagd_keras.backends import track_in_checkpoints
+from nagd_keras.backends import check_scope, track_in_checkpoints
 from nagd_keras.gradients import Rows
 from nagd_keras.hyperparameters import (
     LEARNING_RATE,
@@ -24,16 +24,16 @@ from nagd_keras.live import SETTABLE, LiveHyperparameters
 from nagd_keras.multipliers import check_found, checked_multipliers, matched
 from nagd_keras.persistence import NamedState
 from nagd_keras.points import Points
+from nagd_keras.replicas import Replicas
 from nagd_keras.restart import SCHEMES, SPEED
 from nagd_keras.tensors import computed_in, number
-from nagd_keras.updates import Updates
 
 CALLBACK_NUMBERS = 8  # room for what `callbacks/state.py` lists
 Number: TypeAlias = float | LearningRateSchedule | Callable[[], Any]
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
-class NAGD(Updates, NamedState, LiveHyperparameters):
+class NAGD(Replicas, NamedState, LiveHyperparameters):
     r"""Nesterov accelerated gradient descent, exact for any learning-rate and momentum sequence.
 
     With iterate $\theta$, velocity $v$, `momentum` $\mu_t$ and `learning_rate` $\varepsilon_t$,
@@ -196,12 +196,8 @@ class NAGD(Updates, NamedState, LiveHyperparameters):
         self._restarts = self._scalar("restarts", "int")
         self._points = Points(self._scalar("holds_iterate", "int"))
         self._gradient_norm = self._scalar("gradient_norm", "float32", math.nan)
-        self._callback_state = self.add_variable(
-            shape=(CALLBACK_NUMBERS,),
-            initializer=keras.initializers.Constant(math.nan),
-            dtype=value_dtype(),
-            aggregation="only_first_replica",
-            name="callback_state",
+        self._callback_state = self._numbers(
+            (CALLBACK_NUMBERS,), "callback_state", value_dtype(), math.nan
         )
         self._track_decisions(restart, skip_nonfinite)
         self._tracks_gradient_norm = False
@@ -222,13 +218,15 @@ class NAGD(Updates, NamedState, LiveHyperparameters):
         A state that was loaded before now comes into them.
 
         Raises:
-            ValueError: if a pattern of `learning_rate_multipliers` fits none of the variables, or
-                if the state that was loaded is that of others.
+            ValueError: if a pattern of `learning_rate_multipliers` fits none of the variables, if
+                the state that was loaded is that of others, or if a variable is of another
+                `tf.distribute` strategy than the optimizer.
         """
         variables = list(variables)
         # Keras builds the optimizer for no variables at all where it loads its older format.
         if self.built or not variables:
             return
+        check_scope(self, variables)
         if not self._from_config:
             check_found(self._multipliers, variables)
         self._factors = matched(self._multipliers, variables)
@@ -268,6 +266,19 @@ class NAGD(Updates, NamedState, LiveHyperparameters):
         if self._adds_dtype is not None:
             kwargs["dtype"] = self._adds_dtype
         return super().add_variable(*args, **kwargs)
+
+    def add_variable_from_reference(self, reference: Any, *args: Any, **kwargs: Any) -> Any:
+        """Adds a variable as large as another; see `keras.optimizers.Optimizer`.
+
+        On JAX it lies on the devices as the other one does.
+        """
+        variable = super().add_variable_from_reference(reference, *args, **kwargs)
+        layout = getattr(reference, "_layout", None)
+        # Keras 3.8 looks in the layout map for the slot's own path, which has other separators.
+        if layout is not None and getattr(variable, "_layout", layout) != layout:
+            variable._layout = layout
+            variable.assign(variable.value)
+        return variable
 
     @property
     def age(self) -> Any:

@@ -20,6 +20,7 @@ from nagd_keras.state import (
     paths_of,
     values_of,
 )
+from nagd_keras.tensors import put
 
 # Numbers that are there with `skip_nonfinite` or a scheme of restart only, and how they begin.
 _BY_SETTINGS = {"skipped_updates": 0, "velocity_norm": np.nan}
@@ -100,7 +101,7 @@ class NamedState(keras.optimizers.Optimizer):
         for variable, array in zip(variables, weights, strict=True):
             dtype = keras.backend.standardize_dtype(variable.dtype)
             known = of_dtype(array, dtype)  # which a bfloat16 is not in Keras' older format
-            variable.assign(array if known is None else known)
+            put(variable, array if known is None else known)
 
     @property
     def waits(self) -> bool:
@@ -159,7 +160,7 @@ class NamedState(keras.optimizers.Optimizer):
         else:
             plan = self._plan(state, variables)
         for variable, array in plan:
-            variable.assign(array)
+            put(variable, array)
 
     def _with_settings_of_here(self, state: State, variables: dict[Name, Any]) -> State:
         """Returns a state with those of the numbers that depend on settings that are here.
@@ -192,7 +193,7 @@ class NamedState(keras.optimizers.Optimizer):
             if waiting is not None:
                 arrays = {name: array for name, array in waiting.arrays.items() if name.path}
                 for variable, array in self._plan(replace(waiting, arrays=arrays), slots):
-                    variable.assign(array)
+                    put(variable, array)
             else:
                 numbers = len(self.variables) - len(slots)
                 self._set(self.variables[numbers:], unnamed or [])

@@ -15,6 +15,7 @@ import keras
 
 from nagd_keras.nagd import NAGD
 from nagd_keras.state import values_of
+from nagd_keras.tensors import put
 
 _MODELS, _WEIGHTS = (".keras", ".h5"), (".weights.h5",)  # the endings of their names
 _SEAL = b"\nnagd_keras sha256 "  # ends an HDF5 file, before the digest of all that precedes it
@@ -139,7 +140,7 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
             model.load_weights(path, **settings)
         except BaseException:
             for variable, array in zip(variables, before, strict=True):
-                variable.assign(array)
+                put(variable, array)
             for nagd, kept in zip(named, notes, strict=True):
                 nagd.put_back(kept)
             raise

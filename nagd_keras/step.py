@@ -23,8 +23,7 @@ class Update(NamedTuple):
             bring them back and no more; the coefficients see to it where they reach.
         momentum: mu_{t+1}.
         norm: that of the gradient, if it is to be kept, or None.
-        finite: whether all gradients are finite, if that is known before they are summed over
-            replicas, or None.
+        finite: whether all gradients are finite, if that is to be known, or None.
     """
 
     coefficients: dict[Kind, Coefficients]

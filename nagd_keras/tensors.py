@@ -48,6 +48,23 @@ def tensor(value: Any) -> Any:
     return keras.ops.convert_to_tensor(value)
 
 
+def put(variable: Any, values: Any) -> None:
+    """Sets a variable to an array, some of whose numbers may be NaN.
+
+    Where JAX trains in several processes, they compare what each puts on the devices, and refuse
+    a NaN, which is not equal to itself. There a NaN must come out of a computation.
+    """
+    values = np.asarray(values)
+    missing = np.isnan(values)
+    if keras.distribution.distribution() is None or not missing.any():
+        variable.assign(values)
+        return
+    variable.assign(np.where(missing, values.dtype.type(0), values))
+    # As arrays of NumPy's, which are whatever the devices need them to be.
+    nan = np.full(values.shape, np.nan, keras.backend.standardize_dtype(variable.dtype))
+    variable.assign(keras.ops.where(missing, nan, tensor(variable)))
+
+
 def number(value: Any) -> float:
     """Returns a number, or a tensor or variable whose value is known, as a Python float."""
     try:

@@ -6,14 +6,14 @@ from typing import Any
 
 import keras
 
-from nagd_keras.backends import several_replicas, stateless
+from nagd_keras.backends import several_replicas, stateless, summed_over_replicas
 from nagd_keras.clipping import Clipping, clipped
 from nagd_keras.decisions import Decisions
 from nagd_keras.gradients import Rows, check_gradients
 from nagd_keras.kernels import backend as kernels
 from nagd_keras.multipliers import check_found
 from nagd_keras.step import Kind, Step, Update
-from nagd_keras.tensors import all_finite, dense, tensor, total
+from nagd_keras.tensors import dense, tensor
 from nagd_keras.update_rule import TO_LOOK_AHEAD, Coefficients, Scalars, coefficients
 
 
@@ -62,6 +62,7 @@ class Updates(Decisions):
             self._from_config = self._waiting is not None
         if grads and (self.built or trainable_variables is not None):
             check_gradients(grads, variables)
+            grads = self._summed(grads, variables)
             grads = [self._received(g, v) for g, v in zip(grads, variables, strict=True)]
         if self.skip_nonfinite and trainable_variables and not self.built:
             with keras.name_scope(self.name):  # as the base class does
@@ -77,14 +78,24 @@ class Updates(Decisions):
             for variable, value in changed:
                 variable.assign(keras.ops.where(made, tensor(variable), value))
 
+    def _summed(self, gradients: list[Any], variables: Sequence[Any]) -> list[Any]:
+        """Returns gradients, or, if replicas have a share each, their sums over all replicas."""
+        if not several_replicas():
+            return gradients
+        # What Keras takes for a new value of a variable, a "gradient" by name only, is no share.
+        shares = [
+            None if getattr(v, "overwrite_with_gradient", False) else g
+            for g, v in zip(gradients, variables, strict=True)
+        ]
+        sums = summed_over_replicas(shares)
+        return [g if s is None else s for g, s in zip(gradients, sums, strict=True)]
+
     def _received(self, gradient: Any, variable: Any) -> Any:
         """Returns a gradient as a tensor, or the values of its rows if the update can use these."""
         if kernels.is_dense(gradient):
             return gradient
         keeps_rows = not (
-            self.gradient_accumulation_steps
-            or getattr(variable, "overwrite_with_gradient", False)
-            or (several_replicas() and not self._lazy)
+            self.gradient_accumulation_steps or getattr(variable, "overwrite_with_gradient", False)
         )
         if keeps_rows and kernels.is_rows(gradient, variable.shape, self._lazy):
             return self._rows.values(gradient, variable)
@@ -99,7 +110,15 @@ class Updates(Decisions):
             learning_rate: the `Update` that this is part of, or a learning rate alone, which goes
                 with the present momentum and weight decay. Alone, nothing is decided about all
                 variables: no restart, no skip, and no clipping by a norm.
+
+        Raises:
+            ValueError: in one of several replicas, where the gradient is not summed yet.
         """
+        if several_replicas():
+            raise ValueError(
+                "One of several replicas was to update a variable with its share of the gradient, "
+                "which is not summed yet. Call optimizer.apply with the gradients of all variables."
+            )
         kinds = self._kinds([variable])
         update = learning_rate
         if not isinstance(update, Update):
@@ -210,8 +229,6 @@ class Updates(Decisions):
             clipnorm=self.clipnorm,
             global_clipnorm=self.global_clipnorm,
             clipvalue=self.clipvalue,
-            # Replicas clip before they add up their gradients, as in Keras.
-            at_once=several_replicas(),
             needs_norm=self._tracks_gradient_norm,
             needs_finite=self.skip_nonfinite,
         )
@@ -260,43 +277,6 @@ class Updates(Decisions):
             keras.ops.cond(update.finite, make, self._count_skipped)
         else:
             self._unless_skipped(update.finite, make, trainable_variables)
-
-    def _distributed_tf_update_step(
-        self, distribution: Any, grads_and_vars: Any, learning_rate: Any
-    ) -> None:
-        # On TensorFlow `_backend_update_step` ends here, outside of the replicas, with gradients
-        # that are summed over them: where they all decide alike, and where a condition may have
-        # an update in a branch.
-        update = learning_rate
-
-        def local(x: Any) -> Any:
-            return distribution.experimental_local_results(x)[0]
-
-        def each(function: Callable[..., Any]) -> list[Any]:
-            return [
-                distribution.extended.update(v, function, args=(g, update), group=False)
-                for g, v in grads_and_vars
-            ]
-
-        def make() -> None:
-            made = each(self._make_one)
-            products = [] if self.restart is None else [keras.tree.flatten(x)[0] for x in made]
-            here = update._replace(
-                momentum=local(update.momentum),
-                at_iterate=local(update.at_iterate),
-                norm=local(update.norm),
-            )
-            variables = [v for _, v in grads_and_vars]
-            self._settle(products, here, variables, lambda: each(self._restart_one))
-
-        if not self.skip_nonfinite:
-            make()
-            return
-        finite = local(update.finite)
-        if finite is None:
-            values = (local(g) for g, _ in grads_and_vars)
-            finite = all_finite(total(getattr(g, "values", g)) for g in values)
-        keras.ops.cond(finite, make, self._count_skipped)
 
     def _clip_gradients(self, grads: Any) -> Any:
         # Done within the update, too, where the clipped gradients are no tensors of their own.

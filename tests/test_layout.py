@@ -33,8 +33,8 @@ LAYERS = {
     "multipliers": {"hyperparameters"},
     "points": {"update_rule", "tensors"},
     "state": set(),
-    "persistence": {"backends", "points", "state"},
-    "saving": {"nagd", "state"},
+    "persistence": {"backends", "points", "state", "tensors"},
+    "saving": {"nagd", "state", "tensors"},
     "live": {"update_rule", "tensors", "hyperparameters"},
     "updates": {
         "backends",
@@ -47,8 +47,9 @@ LAYERS = {
         "tensors",
         "update_rule",
     },
+    "replicas": {"backends", "tensors", "updates"},
     "nagd": {
-        "updates",
+        "replicas",
         "update_rule",
         "tensors",
         "arguments",
@@ -83,6 +84,7 @@ OPTIONAL = {
     "_tensorflow": {"tensorflow"},
     "callbacks._jax": {"jax"},
     "callbacks._tensorflow": {"tensorflow"},
+    "callbacks._torch": {"torch"},
     "kernels.tensorflow": {"tensorflow"},
     "kernels.tensorflow_chunks": {"tensorflow"},
     "kernels.torch": {"torch"},
@@ -93,19 +95,29 @@ KERAS_SOURCES = {("backends", "keras.src.backend.in_stateless_scope")}
 PRIVATE = {
     "_accumulated_gradients",
     "_apply_weight_decay",
+    "_backend_apply_gradients",
+    "_backend_increment_gradient_accumulators",
+    "_backend_reset_gradient_accumulators",
     "_backend_update_step",
     "_clip_gradients",
-    "_distributed_tf_update_step",
     "_exclude_from_weight_decay",
     "_exclude_from_weight_decay_pattern",
     "_get_variable_index",
     "_iterations",
     "_learning_rate",
     "_model_variables_moving_average",
+    "_overwrite_model_variables_with_average_value",
     "_trainable_variables",
+    "_update_model_variables_moving_average",
     "_use_weight_decay",
     "_variables",
 }
+if keras.backend.backend() == "tensorflow":  # whose optimizers have them, for `tf.distribute`
+    PRIVATE |= {
+        "_all_reduce_sum_gradients",
+        "_distributed_tf_update_step",
+        "_distribution_strategy",
+    }
 
 
 def modules():
@@ -171,7 +183,9 @@ def used_of_keras():
     sgd = settled_sgd()
     names = set()
     names_of_modules = (
+        "backends",
         "nagd",
+        "replicas",
         "updates",
         "decisions",
         "live",

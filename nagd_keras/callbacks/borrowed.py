@@ -28,8 +28,8 @@ def borrowed(model: Any) -> Iterator[Any]:
     """Gives a built model, with a built optimizer, back as it was, after an exception too.
 
     Restored are all of Keras' variables (weights, statistics of normalization, seed generators,
-    metrics, optimizers), what `fit` sets on the model, and the random generators of Python and
-    NumPy. Meanwhile each execution is one step, since Keras lets callbacks act only between them.
+    metrics, optimizers), what `fit` sets on the model, and the random generators of Python, NumPy
+    and, where Keras draws from them, PyTorch. Meanwhile each execution is one step, since Keras lets callbacks act only between them.
     """
     optimizers = [model.optimizer, *vars(model).values()]  # A model may train with more than one.
     held = [*model.variables, *model.metrics_variables]
@@ -39,13 +39,13 @@ def borrowed(model: Any) -> Iterator[Any]:
     distinct = {id(variable): variable for variable in held}.values()
     values = [(variable, keras.ops.copy(tensor(variable))) for variable in distinct]
     attributes = {name: vars(model).get(name, _ABSENT) for name in _ATTRIBUTES}
-    generators = random.getstate(), np.random.get_state()  # noqa: NPY002  It is Keras' choice.
     try:
         model._initial_epoch = None
         if model.steps_per_execution != 1:
             model.steps_per_execution = 1
             model.make_train_function(force=True)
-        yield model
+        with _generators_kept():
+            yield model
     finally:
         synchronize(model)
         model.reset_metrics()  # for those that were not built
@@ -58,8 +58,23 @@ def borrowed(model: Any) -> Iterator[Any]:
                 setattr(model, name, was)
             elif name in vars(model):
                 delattr(model, name)
-        random.setstate(generators[0])
-        np.random.set_state(generators[1])  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Gives the random generators of Python, NumPy and PyTorch back as they were."""
+    held = random.getstate(), np.random.get_state()  # noqa: NPY002  It is Keras' choice.
+    of_torch: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if keras.backend.backend() == "torch":  # whose loaders draw from it even if nothing is shuffled
+        from nagd_keras.callbacks._torch import generators_kept
+
+        of_torch = generators_kept()
+    try:
+        with of_torch:
+            yield
+    finally:
+        random.setstate(held[0])
+        np.random.set_state(held[1])  # noqa: NPY002
 
 
 def build(model: Any, first_inputs: Any) -> None:

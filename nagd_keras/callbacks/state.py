@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from nagd_keras.nagd import NAGD
+from nagd_keras.tensors import put
 
 
 class Number(IntEnum):
@@ -84,7 +85,7 @@ class Memory:
         if self._variable is None:
             self._array = values
         else:
-            self._variable.assign(values)
+            put(self._variable, values)
 
     def _values(self) -> Any:
         if self._variable is None:

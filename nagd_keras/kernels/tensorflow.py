@@ -161,8 +161,6 @@ def _gradient(w: tf.Variable, step: Step, way: Way, only_rows: bool) -> dict[str
     g, coefficients = step.gradient, step.coefficients._asdict()
     arrays = {"g": g}
     if isinstance(g, tf.IndexedSlices):
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:  # Each has summed its own only.
-            g = summed_rows(g, w.shape[0])
         indices = g.indices
         if only_rows and step.at_iterate is not False:  # None, where all have just gone back.
             behind = w.shape[0] + tf.range(tf.size(indices, indices.dtype), dtype=indices.dtype)

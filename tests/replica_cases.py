@@ -1,0 +1,93 @@
+"""What is tried with two replicas; see `replicas.py`, which does it in a process of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from nagd_keras import callbacks, schedules
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of NAGD."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    momentum: float = 0.875
+    table: bool = False  # whether the model looks up embeddings
+    spoiled: bool = False  # whether one sample, so one replica's share, is NaN
+    constraint: str | None = None
+    decides: tuple[str, ...] = ()  # the counters that must have moved
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Callbacks of a fit."""
+
+    make: Callable[[], list[Any]]
+    spoiled: bool = False
+
+
+_SKIP, _TWO = {"skip_nonfinite": True}, {"gradient_accumulation_steps": 2}
+_SKIPS, _RESTARTS = ("skipped_updates",), ("restarts",)
+SETTINGS = {
+    "nothing else": Settings(),
+    "weight_decay": Settings({"weight_decay": 0.1}),
+    "clipnorm": Settings({"clipnorm": 0.05}),
+    "global_clipnorm": Settings({"global_clipnorm": 0.05}),
+    "clipvalue": Settings({"clipvalue": 0.02}),
+    "restart, gradient": Settings({"restart": "gradient"}, momentum=0.99, decides=_RESTARTS),
+    "restart, speed": Settings({"restart": "speed"}, momentum=0.99, decides=_RESTARTS),
+    "skip_nonfinite": Settings(_SKIP, spoiled=True, decides=_SKIPS),
+    "skip and restart": Settings(
+        {**_SKIP, "restart": "gradient"},
+        momentum=0.99,
+        spoiled=True,
+        decides=_SKIPS + _RESTARTS,
+    ),
+    "skip and clip": Settings({**_SKIP, "clipvalue": 0.02}, spoiled=True, decides=_SKIPS),
+    "skip and constraint": Settings(_SKIP, spoiled=True, constraint="unit_norm", decides=_SKIPS),
+    "accumulation": Settings(_TWO),
+    "accumulation, clipped, decayed": Settings(
+        {**_TWO, "global_clipnorm": 0.05, "weight_decay": 0.1}
+    ),
+    "accumulation and skip": Settings({**_TWO, **_SKIP}, spoiled=True, decides=_SKIPS),
+    "accumulation and restart": Settings({**_TWO, "restart": "gradient"}, decides=_RESTARTS),
+    "use_ema": Settings({"use_ema": True}),
+    "ema_overwrite_frequency": Settings({"use_ema": True, "ema_overwrite_frequency": 3}),
+    "average, accumulation and skip": Settings(
+        {"use_ema": True, "ema_overwrite_frequency": 2, **_TWO, **_SKIP},
+        spoiled=True,
+        decides=_SKIPS,
+    ),
+    "multipliers": Settings({"learning_rate_multipliers": {"bias": 2.0, "out": 0.0}}),
+    "embedding": Settings(table=True),
+    "embedding, clipped": Settings({"global_clipnorm": 0.05}, table=True),
+    "embedding, lazy": Settings({"sparse_updates": "lazy"}, table=True),
+    "embedding, lazy, clipped": Settings({"sparse_updates": "lazy", "clipnorm": 0.05}, table=True),
+    "embedding, lazy, restart": Settings(
+        {"sparse_updates": "lazy", "restart": "gradient"},
+        momentum=0.99,
+        table=True,
+        decides=_RESTARTS,
+    ),
+    "embedding, slot_dtype": Settings({"slot_dtype": "float64"}, table=True),
+}
+CALLBACKS = {
+    "MomentumScheduler": Callbacks(
+        lambda: [callbacks.MomentumScheduler(schedules.SutskeverMomentum(0.99, 2))]
+    ),
+    "LearningRateScheduler": Callbacks(
+        lambda: [keras.callbacks.LearningRateScheduler(lambda epoch: 0.125 / (1 + epoch))]
+    ),
+    "ReduceLROnPlateau": Callbacks(
+        lambda: [keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=1.0)]
+    ),
+    "OneCycle": Callbacks(lambda: [callbacks.OneCycle(0.25)]),
+    "AdaptiveRestart": Callbacks(lambda: [callbacks.AdaptiveRestart(every_n_batches=2)]),
+    "EvaluateAtIterate": Callbacks(lambda: [callbacks.EvaluateAtIterate()]),
+    "HyperparameterMonitor": Callbacks(lambda: [callbacks.HyperparameterMonitor(norms=True)]),
+    "StopAtTolerance": Callbacks(lambda: [callbacks.StopAtTolerance(0.9)]),
+    "DivergenceGuard": Callbacks(lambda: [callbacks.DivergenceGuard()], spoiled=True),
+}
