@@ -39,3 +39,13 @@ def test_links_lead_somewhere():
             assert f"\n## {target[1:].replace('-', ' ').capitalize()}\n" in README, target
         elif not target.startswith("https://"):
             assert (ROOT / target).exists(), target
+
+
+def test_the_tables_on_scaling_are_what_the_formulas_say():
+    from benchmarks.scaling import markdown
+
+    document = (ROOT / "docs" / "scaling.md").read_text()
+    tables = markdown().split("\n\n")
+    assert len(tables) == 2
+    for table in tables:
+        assert table.strip() in document
