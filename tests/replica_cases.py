@@ -33,13 +33,10 @@ _SKIP, _TWO = {"skip_nonfinite": True}, {"gradient_accumulation_steps": 2}
 _SKIPS, _RESTARTS = ("skipped_updates",), ("restarts",)
 SETTINGS = {
     "nothing else": Settings(),
-    "weight_decay": Settings({"weight_decay": 0.1}),
     "clipnorm": Settings({"clipnorm": 0.05}),
     "global_clipnorm": Settings({"global_clipnorm": 0.05}),
-    "clipvalue": Settings({"clipvalue": 0.02}),
     "restart, gradient": Settings({"restart": "gradient"}, momentum=0.99, decides=_RESTARTS),
     "restart, speed": Settings({"restart": "speed"}, momentum=0.99, decides=_RESTARTS),
-    "skip_nonfinite": Settings(_SKIP, spoiled=True, decides=_SKIPS),
     "skip and restart": Settings(
         {**_SKIP, "restart": "gradient"},
         momentum=0.99,
@@ -52,9 +49,7 @@ SETTINGS = {
     "accumulation, clipped, decayed": Settings(
         {**_TWO, "global_clipnorm": 0.05, "weight_decay": 0.1}
     ),
-    "accumulation and skip": Settings({**_TWO, **_SKIP}, spoiled=True, decides=_SKIPS),
     "accumulation and restart": Settings({**_TWO, "restart": "gradient"}, decides=_RESTARTS),
-    "use_ema": Settings({"use_ema": True}),
     "ema_overwrite_frequency": Settings({"use_ema": True, "ema_overwrite_frequency": 3}),
     "average, accumulation and skip": Settings(
         {"use_ema": True, "ema_overwrite_frequency": 2, **_TWO, **_SKIP},
@@ -62,9 +57,7 @@ SETTINGS = {
         decides=_SKIPS,
     ),
     "multipliers": Settings({"learning_rate_multipliers": {"bias": 2.0, "out": 0.0}}),
-    "embedding": Settings(table=True),
     "embedding, clipped": Settings({"global_clipnorm": 0.05}, table=True),
-    "embedding, lazy": Settings({"sparse_updates": "lazy"}, table=True),
     "embedding, lazy, clipped": Settings({"sparse_updates": "lazy", "clipnorm": 0.05}, table=True),
     "embedding, lazy, restart": Settings(
         {"sparse_updates": "lazy", "restart": "gradient"},
@@ -77,9 +70,6 @@ SETTINGS = {
 CALLBACKS = {
     "MomentumScheduler": Callbacks(
         lambda: [callbacks.MomentumScheduler(schedules.SutskeverMomentum(0.99, 2))]
-    ),
-    "LearningRateScheduler": Callbacks(
-        lambda: [keras.callbacks.LearningRateScheduler(lambda epoch: 0.125 / (1 + epoch))]
     ),
     "ReduceLROnPlateau": Callbacks(
         lambda: [keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=1.0)]

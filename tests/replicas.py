@@ -57,7 +57,8 @@ def deviation(a: Any, b: Any) -> float:
 
 
 def slots(model: Any) -> list[np.ndarray]:
-    displacements = getattr(model.optimizer, "displacements", [])
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    displacements = optimizer.displacements
     return [keras.ops.convert_to_numpy(keras.ops.cast(s, "float32")) for s in displacements]
 
 
@@ -171,7 +172,8 @@ def saved(folder: Path) -> dict[str, Any]:
             with scope():
                 wanted = on(model)
             for loader, other in scopes.items():
-                for how in (from_model, from_weights, from_checkpoint):
+                # The scope in which a file is written matters to none of these, or to all.
+                for how in (from_model, from_weights, from_checkpoint)[: 3 if inside else 1]:
                     with other():
                         again = on(how(folder))
                     name = f"{saver}, {'inside' if inside else 'outside'}, {loader}: {how.__name__}"
