@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
-from nagd_keras.tensors import is_array, is_real, is_symbolic, static_shape
+from nagd_keras.tensors import detached, is_array, is_real, is_symbolic, static_shape
 
 _ALTERNATIVES = (
     ", a `keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments"
@@ -76,7 +76,7 @@ class Hyperparameter:
         if not real or isinstance(value, (bool, np.bool_)):
             raise TypeError(refusal(value))
         try:
-            number = float(value)
+            number = float(detached(value))
         except OverflowError:  # An integer beyond the range of a float.
             number = math.inf
         # Seen in the precision that it will be kept in: 1 - 1e-9 is 1 there, and 1e39 is infinite.

@@ -267,17 +267,20 @@ class NAGD(Replicas, NamedState, LiveHyperparameters):
             kwargs["dtype"] = self._adds_dtype
         return super().add_variable(*args, **kwargs)
 
-    def add_variable_from_reference(self, reference: Any, *args: Any, **kwargs: Any) -> Any:
+    def add_variable_from_reference(
+        self, reference: Any, name: str | None = None, initializer: Any = "zeros"
+    ) -> Any:
         """Adds a variable as large as another; see `keras.optimizers.Optimizer`.
 
         On JAX it lies on the devices as the other one does.
         """
-        variable = super().add_variable_from_reference(reference, *args, **kwargs)
+        variable = super().add_variable_from_reference(reference, name, initializer)
         layout = getattr(reference, "_layout", None)
         # Keras 3.8 looks in the layout map for the slot's own path, which has other separators.
         if layout is not None and getattr(variable, "_layout", layout) != layout:
             variable._layout = layout
-            variable.assign(variable.value)
+            start = keras.initializers.get(initializer)
+            variable.assign(start(variable.shape, variable.dtype))
         return variable
 
     @property

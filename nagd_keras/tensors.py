@@ -23,7 +23,7 @@ def is_symbolic(value: Any) -> bool:
     if not is_array(value) or static_shape(value) not in ((), None):
         return False
     try:
-        float(value)
+        float(detached(value))
     except (TypeError, AttributeError):  # the latter from a variable in a TensorFlow function
         return True
     return False
@@ -65,10 +65,21 @@ def put(variable: Any, values: Any) -> None:
     variable.assign(keras.ops.where(missing, nan, tensor(variable)))
 
 
+def detached(value: Any) -> Any:
+    """Returns PyTorch's tensors without their gradients, and any other value as it is.
+
+    PyTorch warns where a number is made of a tensor, or a trainable variable, that has a gradient.
+    """
+    if keras.backend.backend() != "torch" or not is_array(value):
+        return value
+    value = value.value if isinstance(value, keras.Variable) else value
+    return value.detach() if hasattr(value, "detach") else value
+
+
 def number(value: Any) -> float:
     """Returns a number, or a tensor or variable whose value is known, as a Python float."""
     try:
-        return float(value)
+        return float(detached(value))
     except (TypeError, AttributeError):  # from variables, above all those of replicas
         return float(keras.ops.convert_to_numpy(tensor(value)))
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from tests.problems import Problem
 
@@ -70,6 +69,8 @@ def _calls(problem: Problem, optimizer: Any, variable: Any) -> tuple[Any, Any]:
 
     It returns the gaps, the iterates and the numbers of restarts.
     """
+    import tensorflow as tf
+
     _ = problem.minimizer  # now: in the graph it would be a tensor of that graph
 
     def update(i: Any, *seen: Any) -> tuple[Any, ...]:

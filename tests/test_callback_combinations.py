@@ -16,11 +16,9 @@ from nagd_keras.callbacks import (
 from tests.drivers import assert_identical, snapshot, to_float64
 from tests.reference.schedules import one_cycle
 from tests.tolerances import TRAJECTORY, UNIT, assert_close
-from tests.training import BATCH, STEPS, WAYS, data, nagd
+from tests.training import BATCH, EACH_WAY, STEPS, data, nagd
 
 pytestmark = pytest.mark.long  # see pyproject.toml
-
-EACH_WAY = pytest.mark.parametrize("way", WAYS, ids=str)
 
 
 def by_hand(way, settings, before_batch=None, after_epoch=None):
@@ -114,12 +112,14 @@ def test_one_cycle(way):
             rate = one_cycle(first, peak, first / 1e4, *shape)(at)
             wanted.append((rate, one_cycle(0.95, 0.85, 0.95, *shape)(at)))
         found = zip(history.history["learning_rate"], history.history["momentum"], strict=True)
-        np.testing.assert_allclose(list(found), wanted, rtol=4 * UNIT["float32"])
+        # Near its end a cycle is the peak times 1 + cos, where the rounding of cos stays.
+        unit = UNIT["float32"]
+        np.testing.assert_allclose(list(found), wanted, rtol=4 * unit, atol=peak * unit)
 
 
 @EACH_WAY
 def test_adaptive_restart(way):
-    settings = {"learning_rate": 0.2, "momentum": 0.97}
+    settings = {"learning_rate": 0.3, "momentum": 0.97}
     model = way.start(**settings)
     histories = way.train(model, [AdaptiveRestart()])
     losses = [history.history["loss"] for history in histories]

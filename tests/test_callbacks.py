@@ -14,6 +14,7 @@ from nagd_keras.callbacks import (
     StopAtTolerance,
 )
 from tests.drivers import assert_identical, snapshot
+from tests.limits import needs
 from tests.tolerances import UNIT
 from tests.training import STEPS, fit, network
 
@@ -245,6 +246,7 @@ def test_the_limits_of_the_cycle_are_allowed():
     assert record.seen[0][0] == pytest.approx(0.125)
 
 
+@needs("steps per execution")
 def test_monitor_every_n_batches_between_executions():
     class Seen(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -21,6 +21,7 @@ from tests.guarded import (
     stopped,
     train,
 )
+from tests.limits import needs
 from tests.training import BATCH, WAYS, data, fit, nagd, network
 
 NAN, INF = float("nan"), float("inf")
@@ -49,7 +50,11 @@ def ignoring_losses(**settings):
     ("way", "store"),
     [
         # Each way with one store, and each store in one way, will do for a quick look.
-        pytest.param(way, store, marks=() if store == "memory" or i == 0 else pytest.mark.long)
+        pytest.param(
+            way,
+            store,
+            marks=[*way.marks, *([] if store == "memory" or i == 0 else [pytest.mark.long])],
+        )
         for i, way in enumerate(WAYS)
         for store in STORES
     ],
@@ -107,6 +112,7 @@ MODELS = {
         NAGD(schedules.LinearWarmup(0.05, 9, start=0.01), schedules.NesterovMomentum())
     ),
     "normalization": normalized,
+    # On PyTorch it is the plain one again: each model would be compiled for some 20 s.
     "xla": lambda: network(NAGD(0.05, 0.8), jit_compile=keras.backend.backend() != "torch"),
     "eager": lambda: network(NAGD(0.05, 0.8), run_eagerly=True, jit_compile=False),
     "sixteen bits": lambda: network(NAGD(0.05, 0.8, slot_dtype="bfloat16")),
@@ -274,6 +280,7 @@ def test_accumulated_gradients_are_given_up():
     assert_same(state(model), state(gone_back(make, EPOCH, 4, 3)))
 
 
+@needs("steps per execution")
 def test_executions_of_several_steps():
     """A bad batch spoils its execution, and the state is that before the one before."""
     make = lambda: network(NAGD(0.05, 0.8), steps_per_execution=3)  # noqa: E731

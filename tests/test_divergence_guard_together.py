@@ -20,7 +20,7 @@ from nagd_keras.callbacks import (
 )
 from tests.drivers import to_float64
 from tests.guarded import EPOCH, LONG, At, assert_same, guard, state, train
-from tests.training import BATCH, STEPS, WAYS, data, nagd, network
+from tests.training import BATCH, EACH_WAY, STEPS, data, nagd, network
 
 NAN, INF = float("nan"), float("inf")
 
@@ -181,7 +181,7 @@ def test_states_on_disk_by_epochs(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("way", WAYS, ids=str)
+@EACH_WAY
 def test_every_way_to_train_is_mended(way):
     model, guarded = way.start(learning_rate=0.05, momentum=0.8), guard(max_rollbacks=99)
     spoil = data()

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from nagd_keras import callbacks
+from tests.limits import needs
 from tests.saving_cases import CASES, batch, state
 
+pytestmark = needs("export as a SavedModel")
 tf = pytest.importorskip("tensorflow")
 
 SERVER = Path(__file__).with_name("export_served.py")

@@ -6,7 +6,7 @@ import pytest
 
 from nagd_keras import NAGD, schedules
 from nagd_keras.callbacks import LearningRateSweep
-from tests.drivers import assert_identical, snapshot
+from tests.drivers import assert_identical, snapshot, to_float64
 from tests.sweeps import Breaking, rich_model, sweep
 from tests.training import BATCH, data, nagd, network
 
@@ -23,7 +23,7 @@ def test_the_losses_are_those_of_training_with_those_rates():
     order = np.concatenate([rng.permutation(len(x)) for _ in range(20)]).reshape(30, 32)
     losses = []
     for rate, rows in zip(found.learning_rates, order, strict=True):
-        losses.append(np.mean((model(x[rows]) - y[rows]) ** 2))
+        losses.append(np.mean((to_float64(model(x[rows])) - y[rows]) ** 2))
         model.optimizer.learning_rate = rate
         model.train_on_batch(x[rows], y[rows])
     # Keras' means since the epoch's begin are float32 quotients of float32 sums: when they are

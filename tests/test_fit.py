@@ -11,6 +11,7 @@ import pytest
 
 from nagd_keras import NAGD
 from tests.drivers import assert_identical, snapshot, to_float64
+from tests.limits import needs
 from tests.problems import Table
 from tests.reference.nesterov import textbook
 from tests.tolerances import TRAJECTORY, UNIT, assert_close
@@ -132,16 +133,22 @@ class Way:
     train: Callable[[Any, Any, Any], None]
     backends: tuple[str, ...] = ("tensorflow", "jax", "torch")
     needs: str = ""  # a name in keras.optimizers that older versions of Keras lack
+    marks: tuple[Any, ...] = ()
 
 
 WAYS = [
     Way("numpy", fit),
     Way("tf_data", with_tf_data, ("tensorflow", "jax")),
     Way("py_dataset", lambda m, x, y: fit(m, Batches(x, y))),
+    # On PyTorch see `test_compiled_torch`.
     Way("jit", lambda m, x, y: fit(m, x, y, jit_compile=True), ("tensorflow", "jax")),
     Way("no_jit", lambda m, x, y: fit(m, x, y, jit_compile=False)),
     Way("eager", lambda m, x, y: fit(m, x, y, run_eagerly=True)),
-    Way("steps_per_execution", lambda m, x, y: fit(m, x, y, steps_per_execution=4)),
+    Way(
+        "steps_per_execution",
+        lambda m, x, y: fit(m, x, y, steps_per_execution=4),
+        marks=(needs("steps per execution"),),
+    ),
     Way(
         "steps_per_execution_jit",
         lambda m, x, y: fit(m, x, y, steps_per_execution=4, jit_compile=True),
@@ -162,6 +169,7 @@ WAYS = [
 
 def marked(way):
     marks = [
+        *way.marks,
         pytest.mark.skipif(BACKEND not in way.backends, reason=f"not a way of {BACKEND}"),
         pytest.mark.skipif(
             bool(way.needs) and not hasattr(keras.optimizers, way.needs),

@@ -7,6 +7,7 @@ import keras
 import pytest
 
 from nagd_keras import saving
+from tests.limits import needs
 from tests.saving_cases import CASES, state
 from tests.training import nagd
 
@@ -44,7 +45,8 @@ def weights_before_build(model, new, folder):
 
 
 def checkpoint(model, new, folder):
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     path = tf.train.Checkpoint(model=model).save(folder / "checkpoint")
     new.optimizer.build(new.trainable_variables)
     tf.train.Checkpoint(model=new).restore(path).assert_consumed()
@@ -52,7 +54,8 @@ def checkpoint(model, new, folder):
 
 
 def checkpoint_before_build(model, new, folder):
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     path = tf.train.Checkpoint(model=model).save(folder / "checkpoint")
     tf.train.Checkpoint(model=new).restore(path)
     return new
@@ -116,7 +119,12 @@ def continued(case):
     return state(model)
 
 
-@pytest.mark.parametrize("kept", FORMATS)
+def marked(kept):
+    of_tensorflow = kept in (checkpoint, checkpoint_before_build)
+    return [needs("TensorFlow's checkpoints")] if of_tensorflow else []
+
+
+@pytest.mark.parametrize("kept", [pytest.param(kept, marks=marked(kept)) for kept in FORMATS])
 def test_goes_on_to_the_bit(case, trained, continued, kept, tmp_path):
     if (kept, case.name) in NOT_KEPT:
         pytest.skip("Keras does not keep it")

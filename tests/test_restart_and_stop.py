@@ -13,7 +13,7 @@ from nagd_keras.callbacks import (
     StopAtTolerance,
 )
 from nagd_keras.callbacks.monitored import is_rising
-from tests.drivers import assert_identical, snapshot
+from tests.drivers import assert_identical, snapshot, to_float64
 from tests.training import BATCH, STEPS, data, fit, network
 
 
@@ -46,7 +46,7 @@ def test_restart_on_batches_compares_their_own_means(n):
         def on_train_batch_begin(self, batch, logs=None):
             rows = slice(batch * BATCH, (batch + 1) * BATCH)
             x, y = data()
-            error = self.model(x[rows]) - y[rows]
+            error = to_float64(self.model(x[rows])) - y[rows]
             losses.append(float(np.mean(np.square(error))))
 
     losses = []

@@ -9,6 +9,7 @@ from nagd_keras import NAGD
 from nagd_keras.schedules import NesterovMomentum, StronglyConvexMomentum
 from tests.descent import descend
 from tests.drivers import DRIVERS, LONG_RUNS, Run
+from tests.limits import needs
 from tests.problems import (
     Logistic,
     Quadratic,
@@ -24,6 +25,7 @@ from tests.reference.restart import gradient_descent_updates, restarted
 from tests.tolerances import TRAJECTORY, assert_close
 
 SCHEMES = "gradient", "speed"
+in_one_graph = needs("many updates in one graph")  # of `descend`
 
 
 def minimized(problem, momentum=None, restart=None, tolerance=1e-10, most=100_000):
@@ -97,6 +99,7 @@ def test_nagd_restarts_as_the_oracle_does(rng, float64, scheme, momentum, restar
 # Problems with known answers
 
 
+@in_one_graph
 @pytest.mark.parametrize(("spacing", "factor"), [("linear", 1.25), ("log", 1.5)])
 def test_su_boyd_candes_quadratic(float64, spacing, factor):
     """The gradient scheme does what the best momentum does, without knowing what that is.
@@ -133,6 +136,7 @@ def test_the_optimum_is_that_of_l_bfgs(name):
     assert np.linalg.eigvalsh(problem.hessian(problem.minimizer))[0] > 0
 
 
+@in_one_graph
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_restarts_find_the_optimum_of_l_bfgs(float64, name, scheme):
@@ -146,6 +150,7 @@ def test_restarts_find_the_optimum_of_l_bfgs(float64, name, scheme):
     assert without.gaps[-1] > 100 * found.gaps[-1]
 
 
+@in_one_graph
 def test_logistic_regression_beside_the_constant_momentum(float64):
     """The regularisation is what makes m known; the curvatures at the optimum are larger."""
     problem = PROBLEMS["breast cancer"]()
@@ -183,6 +188,7 @@ def convex_bounds(problem, theta, updates):
     return 2 * problem.smoothness * distance / (np.arange(updates + 1) + 1.0) ** 2
 
 
+@in_one_graph
 @pytest.mark.parametrize("restart", [None, *SCHEMES])
 @pytest.mark.parametrize("kind", CONVEX)
 def test_convex_bound_from_every_restart_on(float64, kind, restart):
@@ -199,6 +205,7 @@ def test_convex_bound_from_every_restart_on(float64, kind, restart):
         assert np.all(found.gaps[r : end + 1] <= convex_bounds(problem, theta, end - r)), r
 
 
+@in_one_graph
 @pytest.mark.parametrize("kind", CONVEX)
 def test_gradient_descent_breaks_the_convex_bound(float64, kind):
     problem = random_problem(kind, seed=0)
@@ -213,6 +220,7 @@ def strongly_convex_bounds(problem, updates):
     return potential * (1 - problem.condition**-0.5) ** np.arange(updates + 1)
 
 
+@in_one_graph
 @pytest.mark.parametrize("condition", [100.0, 1e4])
 @pytest.mark.parametrize("kind", STRONGLY_CONVEX)
 def test_strongly_convex_bound_and_gradient_descents_violation_of_it(float64, kind, condition):
@@ -246,16 +254,19 @@ def updates(condition, **settings):
     return minimized(conditioned(condition), tolerance=1e-8, **settings).reached
 
 
+@in_one_graph
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_updates_grow_like_the_root_of_the_condition_number(float64, scheme):
     assert 0.4 <= exponent(CONDITIONS, [updates(k, restart=scheme) for k in CONDITIONS]) <= 0.6
 
 
+@in_one_graph
 def test_without_restarts_they_grow_faster(float64):
     few = CONDITIONS[:4]
     assert exponent(few, [updates(k) for k in few]) > 0.65
 
 
+@in_one_graph
 def test_updates_of_gradient_descent_grow_like_the_condition_number(float64):
     """By its closed form, which up to 10^4 is seen to be what NAGD does without momentum."""
     problems = [conditioned(k) for k in CONDITIONS]
@@ -264,6 +275,7 @@ def test_updates_of_gradient_descent_grow_like_the_condition_number(float64):
     assert [updates(k, momentum=0.0) for k in CONDITIONS[:4]] == wanted[:4]
 
 
+@in_one_graph
 @pytest.mark.parametrize("condition", [100.0, 1e3, 1e4])
 def test_ripples_have_a_period_of_pi_times_the_root(float64, condition):
     """O'Donoghue & Candès (2012): proportional to sqrt(k) where the momentum is high.

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import saving
+from tests.limits import needs
 from tests.saving_cases import state
 from tests.tolerances import TRAJECTORY, assert_close, relative_error
 
@@ -133,13 +134,20 @@ def is_model(file):
 
 
 MODELS = [Saved(path) for path in sorted(FOLDER.glob("*/*/*.json"))]
-FILES = [(saved, file) for saved in MODELS for file in saved.says["files"]]
+FILES = [
+    pytest.param(
+        saved,
+        file,
+        id=f"{saved}{file.removeprefix(saved.name)}",
+        marks=[needs("TensorFlow's checkpoints")] if file.endswith(".ckpt") else [],
+    )
+    for saved in MODELS
+    for file in saved.says["files"]
+]
 OF_THIS_KERAS = [saved for saved in MODELS if not saved.newer_keras]
 
 
-@pytest.mark.parametrize(
-    ("saved", "file"), FILES, ids=[f"{m}{f.removeprefix(m.name)}" for m, f in FILES]
-)
+@pytest.mark.parametrize(("saved", "file"), FILES)
 def test_trains_on_as_when_it_was_saved(saved, file):
     if saved.newer_keras and is_model(file):
         keras.config.set_dtype_policy(saved.says["policy"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD, saving, schedules
+from tests.limits import needs
 from tests.saving_cases import CASES, state
 
 
@@ -141,8 +142,10 @@ def test_names_that_only_look_like_those_that_keras_made_up():
             optimizer.load_own_variables(store)
 
 
+@needs("TensorFlow's checkpoints")
 def test_a_checkpoint_of_others(tmp_path):
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     path = tf.train.Checkpoint(model=train(network())).save(tmp_path / "checkpoint")
     for model in (network(names="bac"), network(NAGD(use_ema=True)), network(names="abz")):
         train(model)

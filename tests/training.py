@@ -6,8 +6,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
 from nagd_keras import NAGD
+from tests.limits import needs
 
 STEPS = 6  # batches in an epoch
 BATCH = 8
@@ -46,6 +48,14 @@ class Way:
     policy: str = "float32"
     fits: tuple[dict[str, int], ...] = ({"epochs": 4},)
     dtype: str = "float32"  # whose rounding the results have
+    needs: str | None = None  # one of LIMITS
+    compiled: bool = False  # which takes PyTorch some 20 s
+
+    @property
+    def marks(self) -> list[pytest.MarkDecorator]:
+        """Those of a test that trains in this way."""
+        slow = self.compiled and keras.backend.backend() == "torch"
+        return [*([needs(self.needs)] if self.needs else []), *([pytest.mark.long] if slow else [])]
 
     def __str__(self) -> str:
         return self.name
@@ -76,14 +86,19 @@ class Way:
 
 WAYS = [
     Way("plain"),  # On the CPU, Keras takes no XLA of itself.
-    Way("xla", compile={"jit_compile": True}),
+    Way("xla", compile={"jit_compile": True}, compiled=True),
     Way("eager", compile={"run_eagerly": True, "jit_compile": False}),
-    Way("steps per execution", compile={"steps_per_execution": 3}),
+    Way("steps per execution", compile={"steps_per_execution": 3}, needs="steps per execution"),
     Way("accumulation", optimizer={"gradient_accumulation_steps": 2}),
     Way("mixed float16", policy="mixed_float16", dtype="float16"),
     Way("initial epoch", fits=({"epochs": 5, "initial_epoch": 2},)),
     Way("second fit goes on", fits=({"epochs": 3}, {"epochs": 5, "initial_epoch": 3})),
 ]
+
+# Of a test for each.
+EACH_WAY = pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=way.marks) for way in WAYS], ids=str
+)
 
 
 def nagd(model: Any) -> Any:

@@ -9,4 +9,5 @@ def generators_kept() -> AbstractContextManager[Any]:
     # Not above: tests import every module.
     import torch
 
-    return torch.random.fork_rng(range(torch.cuda.device_count()))
+    kept: AbstractContextManager[Any] = torch.random.fork_rng(range(torch.cuda.device_count()))
+    return kept

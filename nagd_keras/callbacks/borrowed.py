@@ -29,7 +29,8 @@ def borrowed(model: Any) -> Iterator[Any]:
 
     Restored are all of Keras' variables (weights, statistics of normalization, seed generators,
     metrics, optimizers), what `fit` sets on the model, and the random generators of Python, NumPy
-    and, where Keras draws from them, PyTorch. Meanwhile each execution is one step, since Keras lets callbacks act only between them.
+    and, where Keras draws from them, PyTorch. Meanwhile each execution is one step, since Keras
+    lets callbacks act only between them.
     """
     optimizers = [model.optimizer, *vars(model).values()]  # A model may train with more than one.
     held = [*model.variables, *model.metrics_variables]

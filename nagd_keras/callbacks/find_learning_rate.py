@@ -41,8 +41,8 @@ def find_learning_rate(
     state, metrics, statistics of normalization, seed generators, what it was compiled with, and
     the random generators of Python, NumPy and, where Keras draws from them, PyTorch. So it does
     when the test is interrupted or fails. Only what was not built yet stays built. What is not
-    Keras' or not the model's is not given back: a `tf.Variable` of the model's own, the batches of a
-    generator, the random state within a `tf.data` pipeline, Keras' global seed generator.
+    Keras' or not the model's is not given back: a `tf.Variable` of the model's own, the batches of
+    a generator, the random state within a `tf.data` pipeline, Keras' global seed generator.
 
     Warns where the loss did not fall clearly: then the suggestions mean little.
 
