@@ -1,6 +1,6 @@
 """Trains for 300 steps with the backend that KERAS_BACKEND names, and writes down every step.
 
-A process of its own, since a process has one backend: `python -m tests.backend_run FILE DTYPE`.
+A process of its own, since a process has one backend: `python -m tests.backend_run FILE`.
 """
 
 import sys
@@ -42,5 +42,9 @@ def trajectory(dtype: str, **settings: object) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    file, dtype = sys.argv[1:]
-    np.savez(file, **{name: trajectory(dtype, **kwargs) for name, kwargs in SETTINGS.items()})
+    points = {
+        f"{name}, {dtype}": trajectory(dtype, **settings)
+        for dtype in ("float32", "float64")
+        for name, settings in SETTINGS.items()
+    }
+    np.savez(sys.argv[1], **points)

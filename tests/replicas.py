@@ -19,17 +19,22 @@ from nagd_keras import NAGD, callbacks, convert, schedules
 from nagd_keras.tensors import number
 from tests.replica_cases import CALLBACKS, SETTINGS
 
-CPU = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 3)
-BOTH = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-OTHERS = tf.distribute.MirroredStrategy(["CPU:1", "CPU:2"])
-
 X = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
 Y = np.sin(X.sum(axis=1, keepdims=True))
 SPOILED = X.copy()
 SPOILED[8] = np.nan  # in the share of one replica
 IDS = np.random.default_rng(1).integers(0, 6, size=(32, 3))
 EPOCH = {"batch_size": 8, "shuffle": False, "verbose": 0}
+
+
+def strategies() -> tuple[Any, Any]:
+    """Two strategies of two replicas, on devices that this process then has for good."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    parts = [tf.config.LogicalDeviceConfiguration()] * 3
+    tf.config.set_logical_device_configuration(cpu, parts)
+    pairs = ("CPU:0", "CPU:1"), ("CPU:1", "CPU:2")
+    first, second = (tf.distribute.MirroredStrategy(pair) for pair in pairs)
+    return first, second
 
 
 def network(optimizer: Any, table: bool = False, constraint: Any = None) -> Any:
@@ -329,5 +334,6 @@ def main(folder: Path) -> dict[str, Any]:
     }
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # Not where pytest looks for doctests.
+    BOTH, OTHERS = strategies()
     print("found:", json.dumps(main(Path(sys.argv[1]))))

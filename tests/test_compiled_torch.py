@@ -99,7 +99,7 @@ CASES = [
         between=lower,
     ),
 ]
-QUICK = {("plain", "inductor"), ("together", "eager")}
+QUICK = {("plain", "inductor")}
 CODE = {("plain", "inductor"), ("together", "inductor")}
 
 
