@@ -151,6 +151,19 @@ def beside_keras(limits: dict[str, float]) -> float:
     return float(max(np.max(np.abs(u - v)) / np.max(np.abs(v)) for u, v in pairs))
 
 
+def losses_of_keras() -> list[list[float]]:
+    """What `fit` says the loss is with Keras' SGD, in two replicas and on one device."""
+
+    def train() -> list[float]:
+        model = network(lambda: keras.optimizers.SGD(0.125))
+        losses: list[float] = model.fit(X, Y, epochs=2, **EPOCH).history["loss"]
+        return losses
+
+    with BOTH.scope():
+        two = train()
+    return [two, train()]
+
+
 def saved(folder: Path) -> dict[str, Any]:
     """What goes on from a state that was saved by another number of replicas, or by as many."""
 
@@ -325,6 +338,7 @@ def main(folder: Path) -> dict[str, Any]:
         "callbacks": {name: callback(case) for name, case in CALLBACKS.items()},
         "live": live(),
         "scheduled": scheduled(),
+        "losses of Keras": losses_of_keras(),
         "beside Keras": [beside_keras({}), beside_keras({"clipnorm": 0.05})],
         "saved": saved(folder),
         "adopted": adopted(),
