@@ -26,7 +26,7 @@ from nagd_keras.persistence import NamedState
 from nagd_keras.points import Points
 from nagd_keras.replicas import Replicas
 from nagd_keras.restart import SCHEMES, SPEED
-from nagd_keras.tensors import computed_in, number
+from nagd_keras.tensors import computed_in, number, tensor
 
 CALLBACK_NUMBERS = 8  # room for what `callbacks/state.py` lists
 Number: TypeAlias = float | LearningRateSchedule | Callable[[], Any]
@@ -337,6 +337,15 @@ class NAGD(Replicas, NamedState, LiveHyperparameters):
                 "first, so that it knows the variables."
             )
         self._points.to_look_ahead(self._trainable_variables, self._displacements)
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Writes the moving averages, if there are some, into the variables; `fit` ends with it."""
+        super().finalize_variable_values(var_list)
+        if self.use_ema and keras.backend.backend() == "jax":
+            # Keras lets a variable and its average share their memory, which the next step would
+            # then give away twice: JAX refuses that, and the model's values are lost.
+            for variable in var_list:
+                variable.assign(keras.ops.copy(tensor(variable)))
 
     @property
     def gradient_norm(self) -> Any:

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from tests.limits import reason
+
 # The same examples on every run, and no deadline: the first call of an operation compiles it.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile("tests")
@@ -30,4 +32,6 @@ def rng():
 
 @pytest.fixture
 def float64():
+    if why := reason("float64"):
+        pytest.skip(why)
     keras.config.set_floatx("float64")

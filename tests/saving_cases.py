@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from nagd_keras import NAGD, schedules
+from tests.drivers import to_float64
 from tests.training import BATCH, nagd
 
 STEPS = 8
@@ -125,5 +126,5 @@ CASES = [
 def state(model: Any) -> list[str]:
     """All weights, and variables of the optimizer, as text, for which one NaN is like another."""
     variables = [*model.weights, *model.optimizer.variables]
-    values = [keras.ops.convert_to_numpy(keras.ops.cast(v, "float64")) for v in variables]
+    values = [to_float64(v) for v in variables]
     return [repr(np.asarray(value).tolist()) for value in values]

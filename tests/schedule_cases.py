@@ -17,6 +17,7 @@ from nagd_keras.schedules import (
     StronglyConvexMomentum,
     SutskeverMomentum,
 )
+from tests.limits import needs, reason
 from tests.reference import schedules as reference
 
 BACKEND = keras.backend.backend()
@@ -31,8 +32,8 @@ elif BACKEND == "jax":
 else:
     COMPILED = {}
 CALLS: dict[str, Callable[[Any], Any]] = {"eager": lambda f: f, **COMPILED}
-WIDE = BACKEND != "jax" or jax.config.jax_enable_x64  # whether 64 bits are to be had
-needs_64_bits = pytest.mark.skipif(not WIDE, reason="JAX computes in 32 bits")
+WIDE = reason("float64") is None  # whether 64 bits are to be had
+needs_64_bits = needs("float64")
 # How a schedule is called, and `floatx`. Compiled code has the same arithmetic in 64 bits.
 MODES = [
     *(pytest.param(how, "float32", id=how) for how in CALLS),

@@ -285,15 +285,13 @@ def test_the_momentum_can_follow_one_callback_only(first):
 
 
 def test_a_scheduled_rate_that_is_set_within_a_step():
-    class Halving(keras.Sequential):
-        def train_step(self, *data):
-            self.optimizer.learning_rate = (
-                keras.ops.cast(self.optimizer.learning_rate, "float32") / 2
-            )
-            return super().train_step(*data)
+    class Halving(NAGD):
+        def apply(self, *gradients_and_variables):
+            self.learning_rate = keras.ops.cast(self.learning_rate, "float32") / 2
+            return super().apply(*gradients_and_variables)
 
-    model = Halving([keras.Input((4,)), keras.layers.Dense(1)])
-    model.compile(optimizer=NAGD(schedules.LinearWarmup(0.5, 4, start=0.5)), loss="mse")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(optimizer=Halving(schedules.LinearWarmup(0.5, 4, start=0.5)), loss="mse")
     fit(model, epochs=1)
     assert float(model.optimizer.learning_rate) == 0.5 / 2**STEPS
 

@@ -228,7 +228,6 @@ def test_a_variable_that_takes_no_update():
     np.testing.assert_array_equal(to_float64(scale), [3.0])
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX has no float64 unless it is told to")
 def test_float64(float64):
     # On TensorFlow, Keras' SGD rounds its momentum to float32.
     case = Case("", {"momentum": 0.875}, dtype="float64")

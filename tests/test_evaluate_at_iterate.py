@@ -12,6 +12,7 @@ from nagd_keras.callbacks import (
     at_iterate,
 )
 from tests.drivers import assert_identical, snapshot, to_float64
+from tests.limits import needs
 from tests.training import BATCH, data, fit, nagd, network
 
 
@@ -209,6 +210,7 @@ def test_a_fit_of_another_model_with_the_same_callback():
     assert found == [failed.evaluate(*data(), BATCH, verbose=0)[0]]
 
 
+@needs("frozen after it was built")
 def test_frozen_layers_stay_where_they_are():
     """Their displacements are from before, and the function that is trained knows nothing of it."""
     model = network(NAGD(0.05))

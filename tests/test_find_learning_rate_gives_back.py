@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD, schedules
+from nagd_keras.callbacks.borrowed import _generators_kept
 from tests.drivers import assert_identical, snapshot
 from tests.limits import needs
 from tests.sweeps import Breaking, rich_model, sweep
@@ -41,14 +42,13 @@ def train(model):
 
 
 def build_as_a_sweep_does(model):
-    """So that both runs draw as many of PyTorch's random numbers.
+    """So that both runs draw as many random numbers: of PyTorch's, or of NumPy's on JAX.
 
-    There `fit` takes a batch of a loader, which draws one, if losses or metrics are not built yet.
+    There `fit` takes one more batch, and so an order of the batches, if losses or metrics are not
+    built yet.
     """
-    if keras.backend.backend() == "torch":
-        from nagd_keras.callbacks._torch import generators_kept
-
-        with generators_kept():
+    if keras.backend.backend() != "tensorflow":
+        with _generators_kept():
             model.evaluate(*data(), verbose=0)
 
 
@@ -170,6 +170,7 @@ class TwoOptimizers(keras.Sequential):
         return logs
 
 
+@needs("a second optimizer")
 def test_optimizers_of_the_models_own_are_given_back():
     model = TwoOptimizers([keras.Input((4,)), keras.layers.Dense(1)])
     model.extra = keras.Variable(1.0, trainable=False)

@@ -243,5 +243,7 @@ def test_keras_comes_through_the_update_hook_once_per_update(monkeypatch, accumu
     variables = [keras.Variable([1.0]) for _ in range(4)]
     for _ in range(6):
         optimizer.apply([keras.ops.ones(1)] * 4, variables)
-    assert calls == [4] * (6 if accumulation is None else 2)
-    assert int(optimizer.age) == len(calls)
+    updates = 6 if accumulation is None else 2
+    # On JAX Keras updates with each batch, and takes what comes out of it only where it is due.
+    assert calls == [4] * (6 if keras.backend.backend() == "jax" else updates)
+    assert int(optimizer.age) == updates

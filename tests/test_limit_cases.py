@@ -9,6 +9,7 @@ import pytest
 
 from nagd_keras import NAGD
 from tests.drivers import DRIVERS, Run, snapshot, to_float64
+from tests.limits import needs
 from tests.problems import random_quadratic
 from tests.reference.nesterov import textbook
 from tests.tolerances import TRAJECTORY, assert_close
@@ -102,7 +103,8 @@ def trajectory(optimizer, case, x, gradient, dtype, driver="eager", steps=STEPS)
 @pytest.mark.parametrize(
     ("case", "dtype"),
     # In float32 the first and the last, which has all that can be set together.
-    [(case, "float64") for case in CASES] + [(CASES[i], "float32") for i in (0, -1)],
+    [pytest.param(case, "float64", marks=needs("float64")) for case in CASES]
+    + [(CASES[i], "float32") for i in (0, -1)],
     ids=str,
 )
 def test_constant_momentum_is_keras_sgd(rng, case, dtype):

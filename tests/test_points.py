@@ -11,10 +11,11 @@ from nagd_keras import NAGD
 from nagd_keras.callbacks import at_iterate
 from nagd_keras.tensors import global_norm
 from tests.drivers import DRIVERS, Run, assert_identical, snapshot, to_float64
+from tests.limits import dtypes
 from tests.tolerances import UNIT, assert_close
 from tests.training import data, fit, nagd, network
 
-DTYPES = pytest.mark.parametrize("dtype", UNIT)
+DTYPES = pytest.mark.parametrize("dtype", dtypes(*UNIT))
 
 
 def trained(dtype, rng, steps=5, driver="eager", **settings):
@@ -126,7 +127,7 @@ def test_before_the_first_update():
     assert to_float64(variable) == [1.0]
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("policy", dtypes("float32", "mixed_float16", "bfloat16", "float64"))
 @pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
 def test_saved_at_the_iterate_and_loaded(tmp_path, policy, suffix):
     """Training goes on from the exact look-ahead point, in whatever way it was saved."""

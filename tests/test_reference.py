@@ -1,11 +1,14 @@
 """NAGD is the textbook recursion, at every step, for any momentum and learning-rate sequence."""
 
+from itertools import product
+
 import keras
 import numpy as np
 import pytest
 
 from nagd_keras import NAGD
 from tests.drivers import DRIVERS, Run, to_float64
+from tests.limits import dtypes, needs, reason
 from tests.problems import Table, random_quadratic
 from tests.reference.nesterov import textbook
 from tests.tolerances import TRAJECTORY, UNIT, assert_close
@@ -48,7 +51,8 @@ def by_properties(mu, eps):
 
 
 def by_callables(mu, eps):
-    variables = [keras.Variable(0.0, dtype="float64") for _ in range(2)]
+    dtype = "float32" if reason("float64") else "float64"
+    variables = [keras.Variable(0.0, dtype=dtype) for _ in range(2)]
     optimizer = NAGD(lambda: variables[0].value, lambda: variables[1].value)
 
     def before(t):
@@ -58,9 +62,16 @@ def by_callables(mu, eps):
     return optimizer, before
 
 
-@pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("dtype", TRAJECTORY)
-@pytest.mark.parametrize("given", [by_schedules, by_properties, by_callables])
+def driven(given, driver):
+    followed = given is not by_callables or driver == "eager"
+    return pytest.param(given, driver, marks=[] if followed else [needs("callables, compiled")])
+
+
+@pytest.mark.parametrize(
+    ("given", "driver"),
+    [driven(*case) for case in product([by_schedules, by_properties, by_callables], DRIVERS)],
+)
+@pytest.mark.parametrize("dtype", dtypes(*TRAJECTORY))
 def test_every_step_is_the_textbooks(rng, dtype, driver, given):
     problem = random_quadratic(rng, sum(SIZES))
     mu, eps = random_sequences(rng)

@@ -14,6 +14,7 @@ from nagd_keras.callbacks import (
 )
 from nagd_keras.callbacks.monitored import is_rising
 from tests.drivers import assert_identical, snapshot, to_float64
+from tests.limits import dtypes
 from tests.training import BATCH, STEPS, data, fit, network
 
 
@@ -107,7 +108,7 @@ def test_the_gradient_norm_is_that_before_clipping():
     assert history.history["gradient_norm"] == [pytest.approx(4 * (2 * weight - 1), rel=1e-6)]
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("dtype", dtypes("float16", "bfloat16", "float64"))
 def test_norms_in_other_dtypes(dtype):
     """Also of variables whose dtype is not Keras' floatx."""
     model = keras.Sequential(

@@ -6,7 +6,6 @@ import pytest
 
 from nagd_keras import NAGD, convert, schedules
 from nagd_keras.restart import SCHEMES
-from nagd_keras.tensors import tensor
 from tests.drivers import DRIVERS, LONG_RUNS, Run, assert_identical, snapshot, to_float64
 from tests.problems import random_quadratic
 from tests.reference.restart import restarted
@@ -50,8 +49,6 @@ def join(xs):
 @pytest.mark.parametrize("momentum", ["nesterov", "constant"])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_step_is_the_textbooks(rng, float64, scheme, momentum, dtype, driver):
-    if BACKEND == "jax" and dtype == "float64" and str(tensor(0.0).dtype) != "float64":
-        pytest.skip("JAX has no float64 unless it is told to (JAX_ENABLE_X64)")
     steps = 60  # Further on, float32 has nothing left of the gradient but rounding.
     problem, start = random_quadratic(rng, 11, 30.0), rng.normal(size=11)
     rule = schedules.NesterovMomentum() if momentum == "nesterov" else 0.95

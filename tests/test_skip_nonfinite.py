@@ -6,6 +6,7 @@ import pytest
 
 from nagd_keras import NAGD
 from tests.drivers import DRIVERS, Run, assert_identical, snapshot, to_float64
+from tests.limits import dtypes
 from tests.tolerances import UNIT
 from tests.training import BATCH, STEPS, data, fit, nagd, network
 
@@ -66,7 +67,7 @@ def test_a_skipped_step_changes_nothing_but_counters(rng, driver, settings):
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("dtype", [d for d in UNIT if BACKEND != "jax" or d != "float64"])
+@pytest.mark.parametrize("dtype", dtypes(*UNIT))
 def test_training_goes_on_as_if_the_step_had_not_been(dtype, driver):
     runs = []
     for with_bad in (True, False):

@@ -115,8 +115,12 @@ class AdaptiveRestart(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Compares the last n batches with those before."""
+        # Then this runs in another thread, which must not ask for the model: on JAX that gives the
+        # variables the values that the step at work has consumed.
+        if self.every_n_batches is None:
+            return
         done = self._executions.done(self, batch)
-        if self.every_n_batches is None or done // self.every_n_batches <= self._compared:
+        if done // self.every_n_batches <= self._compared:
             return
         self._compared = done // self.every_n_batches
         mean = self._monitored.read(logs)

@@ -63,6 +63,7 @@ def at_iterate(model: Any) -> Iterator[Any]:
         optimizer.swap_to_iterate()
         yield model
     finally:
+        synchronize(model)  # On JAX an evaluation that failed keeps the variables' values.
         optimizer.swap_to_lookahead()
 
 
