@@ -42,6 +42,11 @@ MODES = [
 LAST = 2**31 - 1
 
 
+def of_sine(dtype: str) -> str:
+    """The dtype in which Keras computes a sine: on JAX it makes a float32 of a float64."""
+    return "float32" if BACKEND == "jax" else dtype
+
+
 @dataclass(frozen=True)
 class Case:
     """A schedule and its oracle.
@@ -62,6 +67,8 @@ class Case:
     def unit(self) -> str:
         """Keras' own schedules compute in float32 whatever `floatx` is, on TensorFlow."""
         keras_own = "InverseTimeDecay" in repr(self.schedule)
+        if getattr(self.schedule, "anneal", None) == "cosine":
+            return of_sine(keras.config.floatx())
         return "float32" if keras_own else keras.config.floatx()
 
     def __str__(self) -> str:

@@ -39,7 +39,9 @@ CASES = {
 
 def optimizer_of(settings, **changed):
     """An optimizer, the values of its variables, and those of the variables it was built with."""
-    variables = [keras.Variable(np.zeros(shape), name=f"x{i}") for i, shape in enumerate(SHAPES)]
+    variables = [
+        keras.Variable(np.zeros(shape, "float32"), name=f"x{i}") for i, shape in enumerate(SHAPES)
+    ]
     optimizer = NAGD(**{"learning_rate": 0.1, "momentum": 0.9, **settings, **changed})
     optimizer.build(variables)
     return optimizer, [v.value for v in optimizer.variables]
@@ -110,6 +112,8 @@ def test_many_runs_at_once_are_each_the_run_of_its_own(rng, name):
                 strict=True,
             ):
                 room = TRAJECTORY.get(keras.backend.standardize_dtype(v.dtype), 0.0)
+                if "velocity" in v.path:  # A number of 64 bits, if there are some, of rounded ones.
+                    room = TRAJECTORY["float32"]
                 x = to_float64(x[run])
                 np.testing.assert_array_equal(np.isnan(x), np.isnan(y))  # of what is not tracked
                 what = f"{v.path}, run {run}, step {step}"

@@ -9,7 +9,7 @@ from keras import ops
 
 from nagd_keras.arguments import count, value
 from nagd_keras.schedules.schedule import Schedule
-from nagd_keras.schedules.steps import at_least, at_most, since
+from nagd_keras.schedules.steps import at_least, at_most, real, since
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
@@ -100,7 +100,8 @@ class OneCycle(Schedule):
             done = ops.clip(since(step, start) / way, 0, 1)
             left = ops.clip(-since(step, end) / way, 0, 1)
             if self.anneal == "cosine":
-                done, left = (ops.square(ops.sin(math.pi / 2 * x)) for x in (done, left))
+                # On JAX Keras' sine of a float64 is a float32.
+                done, left = (ops.square(real(ops.sin(math.pi / 2 * x))) for x in (done, left))
             part = a * left + b * done
             part = at_least(at_most(part, max(a, b)), min(a, b))  # not a rounding beyond
             value = part if value is None else ops.where(since(step, start) > 0, part, value)
