@@ -5,7 +5,6 @@ measured is what a second replica or process adds. See README.md, and docs/scali
 tables `--paper` prints.
 """
 
-import argparse
 import json
 import os
 import random
@@ -14,17 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from benchmarks import environment, scaling, table, timing
+from benchmarks import environment, scaling, session, timing
 from benchmarks.distributed_common import ONE, ROUNDS, beside_one
 
 PATIENCE = 600  # seconds, after which processes that wait for each other are given up
 REPEATS = 3  # of processes that each have another number of devices
-Rows = Iterator[dict[str, Any]]
+Rows = session.Rows
 QUICK = ["--quick", "--rounds", "3"]
 
 
@@ -94,70 +91,29 @@ SECTIONS = {
 
 def main() -> int:
     """Measures, prints, and writes; returns the number of sections that failed."""
-    arguments = _arguments()
+    parser = session.parser("distributed", __doc__, SECTIONS)
+    parser.add_argument("--paper", action="store_true", help="print the tables of docs/scaling.md")
+    arguments = parser.parse_args()
     if arguments.paper:
         print(scaling.markdown())
         return 0
-    described = environment.described()
-    missing = environment.missing()
-    print(*(f"{name:<16}{value}" for name, value in described.items()), sep="\n")
     options = QUICK if arguments.quick else []
     if arguments.rounds:
         options = [*options, "--rounds", str(arguments.rounds)]
-    rows: list[dict[str, Any]] = []
-    left_out, failed = {}, {}
-    began = time.monotonic()
-    for name in arguments.only or SECTIONS:
-        section = SECTIONS[name]
-        print(f"\n{section.title}", flush=True)
-        if find_spec(section.backend) is None:
-            left_out[name] = f"not installed: {section.backend}"
-            print(f"  {left_out[name]}")
-            continue
-        before = None
-        try:
-            for row in section.rows(options, arguments.quick):
-                if row["table"] != before:
-                    before = row["table"]
-                    print(f" {before}, {row['rounds']} rounds")
-                print(table.line(row, 52), flush=True)
-                rows.append({"section": name, **row})
-        except RuntimeError as error:
-            failed[name] = str(error)
-            print(f"  failed: {error}")
-    described["load after"] = environment.load()
-    described["seconds"] = round(time.monotonic() - began)
-    head = {"environment": described, "not installed": missing}
-    head |= {"left out": left_out, "failed": failed}
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    sections = {name: SECTIONS[name] for name in arguments.only or SECTIONS}
+    result = session.measured(
+        sections, lambda name: sections[name].rows(options, arguments.quick), {}, width=52
+    )
     path = arguments.output / "distributed.json"
-    lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)  # to be compared line by line
-    path.write_text(f'{json.dumps(head, indent=1)[:-2]},\n "rows": [\n{lines}\n ]\n}}\n')
-    print(f"\n{described['seconds']} s, {path}")
-    return len(failed)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.distributed", description=__doc__)
-    parser.add_argument("--paper", action="store_true", help="print the tables of docs/scaling.md")
-    parser.add_argument("--rounds", type=int, help="for each table, instead of what is usual")
-    parser.add_argument("--quick", action="store_true", help="few rounds, to see that it runs")
-    names = ", ".join(SECTIONS)
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=names)
-    results = Path(__file__).parent / "results"
-    parser.add_argument("--output", type=Path, default=results, metavar="FOLDER")
-    return parser.parse_args()
+    session.write(result, path)
+    print(f"\n{result['environment']['seconds']} s, {path}")
+    return len(result["failed"])
 
 
 def _together(commands: list[list[str]], settings: list[dict[str, str]]) -> Rows:
     """Yields the rows of processes that run at the same time; ends all when one fails."""
     backend = "jax" if "jax" in commands[0][0] else "tensorflow"
-    common = {
-        "KERAS_BACKEND": backend,
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "JAX_PLATFORMS": "cpu",
-    }
+    common = {**session.CPU, "KERAS_BACKEND": backend}
     with tempfile.TemporaryFile("w+") as rows, tempfile.TemporaryFile("w+") as errors:
         processes = [
             subprocess.Popen(
@@ -177,9 +133,7 @@ def _together(commands: list[list[str]], settings: list[dict[str, str]]) -> Rows
                 process.kill()
                 process.wait()
         if any(status != 0 for status in statuses):
-            errors.seek(0)
-            last = (errors.read().strip().splitlines() or ["no message"])[-1]
-            raise RuntimeError(f"exit statuses {statuses}: {last[:300]}")
+            raise session.failure(statuses, errors)
         rows.seek(0)
         yield from (json.loads(line) for line in rows if line.startswith("{"))
 

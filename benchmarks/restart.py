@@ -5,7 +5,6 @@ a fraction of f(theta_0) - f*; see README.md.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -21,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import environment, restart_figure
+from benchmarks import environment, restart_figure, session
 from benchmarks.restart_figure import TOLERANCE
 from nagd_keras import NAGD, callbacks
 from nagd_keras.schedules import NesterovMomentum, StronglyConvexMomentum
@@ -176,12 +175,6 @@ def _line(row: dict[str, Any]) -> str:
     return f"{name}{updates:>11} updates{how}{limit}"
 
 
-def _json(described: dict[str, object], rows: list[dict[str, Any]]) -> str:
-    """Returns JSON with a row in each line, so that two results can be compared by line."""
-    lines = ",\n".join(f"  {json.dumps(row)}" for row in rows)
-    return f'{{\n "environment": {json.dumps(described)},\n "rows": [\n{lines}\n ]\n}}\n'
-
-
 def main() -> int:
     """Measures, prints, and writes; returns the number of runs that missed their tolerance."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.restart", description=__doc__)
@@ -201,9 +194,8 @@ def main() -> int:
             print(_line(row), flush=True)
             rows.append(row)
     described["seconds"] = round(time.monotonic() - began)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "restart.json"
-    path.write_text(_json(described, rows))
+    session.write({"environment": described, "rows": rows}, path)
     figure = restart_figure.draw(curves, rows, path.with_suffix(".png"))
     print(f"\n{described['seconds']} s, {path}, {figure}")
     return sum("updates" in row and row["updates"] is None for row in rows)
