@@ -1,5 +1,6 @@
 """Hyperparameters of an optimizer that can be read, set and scheduled while it trains."""
 
+import math
 from typing import Any
 
 import keras
@@ -38,7 +39,7 @@ class LiveHyperparameters(keras.optimizers.Optimizer):
         return self._numbers((), name, dtype, start)
 
     def _numbers(self, shape: tuple[int, ...], name: str, dtype: str, start: float) -> Any:
-        later = start != start and keras.distribution.distribution() is not None  # see `put`
+        later = math.isnan(start) and keras.distribution.distribution() is not None  # see `put`
         variable = self.add_variable(
             shape=shape,
             initializer=keras.initializers.Constant(0 if later else start),

@@ -268,14 +268,14 @@ class NAGD(Replicas, NamedState, LiveHyperparameters):
         return super().add_variable(*args, **kwargs)
 
     def add_variable_from_reference(
-        self, reference: Any, name: str | None = None, initializer: Any = "zeros"
+        self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
     ) -> Any:
         """Adds a variable as large as another; see `keras.optimizers.Optimizer`.
 
         On JAX it lies on the devices as the other one does.
         """
-        variable = super().add_variable_from_reference(reference, name, initializer)
-        layout = getattr(reference, "_layout", None)
+        variable = super().add_variable_from_reference(reference_variable, name, initializer)
+        layout = getattr(reference_variable, "_layout", None)
         # Keras 3.8 looks in the layout map for the slot's own path, which has other separators.
         if layout is not None and getattr(variable, "_layout", layout) != layout:
             variable._layout = layout
