@@ -13,18 +13,16 @@ import keras
 import numpy as np
 
 from nagd_keras import callbacks, saving
+from tests.agreement import counters, deviation, state
 from tests.jax_network import (
     IDS,
     POISONED,
     SCHEDULE,
     TARGETS,
     apart,
-    counters,
-    deviation,
     make,
     misplaced,
     same_bits,
-    state,
 )
 
 EPOCH = {"batch_size": 8, "shuffle": False, "verbose": 0}

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from nagd_keras import NAGD
-from nagd_keras.tensors import number
+from tests.agreement import largest
 
 IDS = np.random.default_rng(0).integers(0, 16, size=(64, 3)).astype("int32")
 TARGETS = np.sin(IDS.sum(axis=1, keepdims=True)).astype("float32")
@@ -33,15 +33,6 @@ def make(**settings: Any) -> Any:
     return model
 
 
-def counters(model: Any) -> list[int]:
-    names = "age", "restarts", "skipped_updates"
-    return [int(number(getattr(model.optimizer, name))) for name in names]
-
-
-def state(model: Any) -> list[Any]:
-    return [*model.variables, *model.optimizer.variables]
-
-
 def misplaced(model: Any) -> list[str]:
     """The slots that do not lie as their variables do."""
     optimizer = model.optimizer
@@ -51,41 +42,6 @@ def misplaced(model: Any) -> list[str]:
         for v, s in zip(optimizer.trained_variables, slots, strict=bool(slots))
         if not s.value.sharding.is_equivalent_to(v.value.sharding, v.value.ndim)
     ]
-
-
-def deviation(found: Any, wanted: Any) -> float:
-    """How far two models and their optimizers are apart, relative to the largest of a layer.
-
-    A bias has the rounding of what it is added to, and a slot that of its variable.
-    """
-    scales = scales_of(wanted)
-    worst = 0.0
-    for one, other in zip(state(found), state(wanted), strict=True):
-        a, b = values(one), values(other)
-        assert np.array_equal(np.isnan(a), np.isnan(b)), (other.path, a, b)
-        scale = scales.get(id(other)) or largest(b) or 1.0
-        worst = max(worst, largest(a - b) / scale)
-    return worst
-
-
-def scales_of(model: Any) -> dict[int, float]:
-    """The largest weight of the layer that a variable or slot belongs to."""
-    scales: dict[int, float] = {}
-    for layer in model.layers:
-        scale = max((largest(values(v)) for v in layer.variables), default=0.0)
-        scales |= dict.fromkeys(map(id, layer.variables), scale)
-    for slots in model.optimizer._slots().values():
-        variables = model.optimizer.trained_variables
-        scales |= {id(s): scales[id(v)] for v, s in zip(variables, slots, strict=bool(slots))}
-    return scales
-
-
-def values(variable: Any) -> np.ndarray:
-    return np.asarray(variable.numpy(), "float64")
-
-
-def largest(x: np.ndarray) -> float:
-    return float(np.max(np.abs(np.nan_to_num(x)), initial=0.0))
 
 
 def apart(found: Any, wanted: Any) -> float:

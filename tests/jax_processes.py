@@ -14,16 +14,14 @@ import keras
 import numpy as np
 
 from nagd_keras import callbacks, saving
+from tests.agreement import counters, deviation, state
 from tests.jax_network import (
     IDS,
     POISONED,
     SCHEDULE,
     TARGETS,
-    counters,
-    deviation,
     make,
     same_bits,
-    state,
 )
 
 

@@ -67,6 +67,16 @@ SETTINGS = {
     ),
     "embedding, slot_dtype": Settings({"slot_dtype": "float64"}, table=True),
 }
+# Those that several processes try as well.
+WORKERS = (
+    "restart, gradient",
+    "restart, speed",
+    "skip and clip",
+    "accumulation, clipped, decayed",
+    "ema_overwrite_frequency",
+    "embedding, lazy, clipped",
+    "embedding, slot_dtype",
+)
 CALLBACKS = {
     "MomentumScheduler": Callbacks(
         lambda: [callbacks.MomentumScheduler(schedules.SutskeverMomentum(0.99, 2))]

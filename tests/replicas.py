@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from nagd_keras import NAGD, callbacks, convert, schedules
-from nagd_keras.tensors import number
+from tests.agreement import counters, deviation
 from tests.replica_cases import CALLBACKS, SETTINGS
 
 X = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
@@ -45,31 +45,6 @@ def network(optimizer: Any, table: bool = False, constraint: Any = None) -> Any:
     model = keras.Sequential([keras.Input((3,)), *inner, keras.layers.Dense(1, name="out")])
     model.compile(optimizer=optimizer(), loss="mse")
     return model
-
-
-def deviation(a: Any, b: Any) -> float:
-    """How far weights and displacements of two models are apart, relative to a variable's largest.
-
-    A displacement is the difference of two points, and rounded as these are.
-    """
-    largest = [
-        max(np.max(np.abs(w)), np.max(np.abs(s)))
-        for w, s in zip(b.get_weights(), slots(b), strict=True)
-    ]
-    pairs = zip([*a.get_weights(), *slots(a)], [*b.get_weights(), *slots(b)], strict=True)
-    apart = [np.max(np.abs(u - v)) for u, v in pairs]
-    return float(np.max(np.reshape(apart, (2, -1)) / largest))
-
-
-def slots(model: Any) -> list[np.ndarray]:
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    displacements = optimizer.displacements
-    return [keras.ops.convert_to_numpy(keras.ops.cast(s, "float32")) for s in displacements]
-
-
-def counters(model: Any) -> list[int]:
-    names = "age", "restarts", "skipped_updates", "iterations"
-    return [int(number(getattr(model.optimizer, name))) for name in names]
 
 
 def twice(train: Callable[[], Any]) -> tuple[Any, Any]:
@@ -234,7 +209,7 @@ def adopted() -> dict[str, Any]:
     weights = [np.concatenate([w.ravel() for w in model.get_weights()]) for model in make]
     return {
         "deviation": float(np.max(np.abs(weights[0] - weights[1])) / np.max(np.abs(weights[1]))),
-        "age": int(number(make[0].optimizer.age)),
+        "age": counters(make[0])[0],
     }
 
 
@@ -261,7 +236,7 @@ def mixed_float16() -> dict[str, Any]:
         two, one = twice(train)
     finally:
         keras.config.set_dtype_policy("float32")
-    ages = [int(number(m.optimizer.inner_optimizer.age)) for m in (two, one)]
+    ages = [counters(m)[0] for m in (two, one)]
     return {"deviation": deviation(two, one), "ages": ages}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.replica_cases import CALLBACKS, SETTINGS
-from tests.tolerances import UNIT
+from tests.tolerances import TRAJECTORY
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's"
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 # optimizer.
 METRICS_AGREE = "synchronization" in inspect.signature(keras.Variable.__init__).parameters
 # The gradient of a batch, added up in another order, in each of up to 16 updates.
-AGREES = 32 * UNIT["float32"]
+AGREES = TRAJECTORY["float32"]
 SAVED = [
     f"{saver}, {where}, {loader}: {how}"
     for saver in ("two replicas", "one device")
@@ -116,7 +116,7 @@ def test_a_range_test_outside_the_scope(found):
 
 
 def test_with_loss_scaling(found):
-    assert found["mixed_float16"]["deviation"] <= 32 * UNIT["float16"]
+    assert found["mixed_float16"]["deviation"] <= TRAJECTORY["float16"]
     assert found["mixed_float16"]["ages"][0] == found["mixed_float16"]["ages"][1]
 
 

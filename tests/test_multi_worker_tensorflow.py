@@ -1,5 +1,6 @@
 """The example of several workers on TensorFlow, run as a user would run it."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -14,6 +15,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+
+from tests.replica_cases import SETTINGS, WORKERS
+from tests.tolerances import TRAJECTORY
 
 tf = pytest.importorskip("tensorflow")
 
@@ -64,6 +68,35 @@ def uninterrupted(tmp_path_factory):
     return folder, run("--epochs", "1", "--output", str(folder))
 
 
+@pytest.fixture(scope="module")
+def workers():
+    """What each of two workers found."""
+    with contextlib.ExitStack() as taken:
+        doors = [taken.enter_context(socket.create_server(("", 0))) for _ in range(2)]
+        addresses = [f"localhost:{door.getsockname()[1]}" for door in doors]
+    command = [sys.executable, "-m", "tests.workers"]
+    with contextlib.ExitStack() as stack:
+        started = []
+        for place in range(2):
+            settings = {**os.environ, "TF_CONFIG": config(addresses, place)}
+            process = subprocess.Popen(
+                command,
+                cwd=SCRIPT.parent.parent,
+                env=settings,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            started.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        said = [process.communicate(timeout=300) for process in started]
+    found = []
+    for process, (output, errors) in zip(started, said, strict=True):
+        assert process.returncode == 0, errors
+        found.append(json.loads(output.rpartition("found:")[2]))
+    return found
+
+
 @pytest.fixture
 def example():
     spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
@@ -79,6 +112,19 @@ def test_two_workers_are_as_one_process(uninterrupted):
     assert f"age {UPDATES}, next momentum 0.750" in result.stdout
     # What the chief saves is kept, and what the other saves is not.
     assert {path.name for path in folder.glob("*.index")} == {"ckpt-20.index", "ckpt-37.index"}
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_settings_are_as_in_one_process(workers, name):
+    for found in workers:
+        deviation, counters = found[name].values()
+        assert deviation <= TRAJECTORY["float32"]
+        assert counters[0] == counters[1]
+    counts = dict(
+        zip(("age", "restarts", "skipped_updates", "iterations"), counters[0], strict=True)
+    )
+    for counter in SETTINGS[name].decides:
+        assert counts[counter] > 0, "nothing was decided"
 
 
 def test_a_killed_worker_costs_nothing_but_time(uninterrupted, tmp_path):
