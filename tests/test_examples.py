@@ -142,20 +142,28 @@ def test_one_cycle_from_the_command_line(tmp_path):
     assert len(np.unique(figure.reshape(-1, figure.shape[-1]), axis=0)) > 50
 
 
-@pytest.mark.parametrize("seed", [0])
-def test_one_cycle_needs_a_third_of_the_epochs(one_cycle, tmp_path, seed, capsys):
-    """It beats three times as many epochs at the default rate, on both sets."""
-    epochs = 15  # The default's 30 show the same in twice the time.
-    options = ["--epochs", str(epochs), "--output", str(tmp_path), "--seed", str(seed)]
-    default, found, cycle = one_cycle.main(options)
+def test_one_cycle_takes_the_rate_that_was_found(one_cycle, tmp_path, capsys):
+    epochs = 6
+    default, found, cycle = one_cycle.main(["--epochs", str(epochs), "--output", str(tmp_path)])
     assert len(default.history["loss"]) == len(found.history["loss"]) == epochs
     assert len(cycle.history["loss"]) == epochs / 3
-    for loss in ("loss", "val_loss"):
-        assert cycle.history[loss][-1] < default.history[loss][-1]
     rates = cycle.cycle.learning_rates
     assert len(rates) == epochs / 3 * 45
     assert max(rates) == pytest.approx(float(cycle.name.split()[-1]), rel=0.01)
     assert default.history["loss"][0] > found.history["loss"][0]
+
+
+@pytest.mark.long
+def test_one_cycle_needs_a_third_of_the_epochs(one_cycle, tmp_path, capsys):
+    """It beats three times as many epochs at the default rate, on both sets, with most seeds."""
+    won = []
+    for seed in range(3):
+        # The default's 30 epochs show the same in twice the time.
+        options = ["--epochs", "15", "--output", str(tmp_path), "--seed", str(seed)]
+        default, _, cycle = one_cycle.main(options)
+        ends = [(cycle.history[x][-1], default.history[x][-1]) for x in ("loss", "val_loss")]
+        won.append(all(a < b for a, b in ends))
+    assert sum(won) >= 2
 
 
 def test_one_cycle_refuses_bad_options(one_cycle, capsys):
