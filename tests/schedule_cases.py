@@ -67,7 +67,7 @@ class Case:
     def unit(self) -> str:
         """Keras' own schedules compute in float32 whatever `floatx` is, on TensorFlow."""
         keras_own = "InverseTimeDecay" in repr(self.schedule)
-        if getattr(self.schedule, "anneal", None) == "cosine":
+        if "anneal='cosine'" in repr(self.schedule):
             return of_sine(keras.config.floatx())
         return "float32" if keras_own else keras.config.floatx()
 
