@@ -24,6 +24,17 @@ from tests.jax_network import (
     same_bits,
 )
 
+OTHERS: dict[str, dict[str, Any]] = {
+    "accumulation, averages": {
+        "gradient_accumulation_steps": 2,
+        "use_ema": True,
+        "ema_momentum": 0.5,
+        "ema_overwrite_frequency": 3,
+    },
+    "clipped, decayed": {"clipnorm": 0.01, "weight_decay": 0.125, "restart": "gradient"},
+    "slot_dtype, clipped": {"slot_dtype": "bfloat16", "global_clipnorm": 0.01},
+}
+
 
 def fail(*error: Any) -> None:
     traceback.print_exception(*error)
@@ -56,6 +67,15 @@ def train() -> Any:
     return model
 
 
+def other(settings: dict[str, Any]) -> Any:
+    """Trains with other settings, and a momentum that is set in between."""
+    model = make(**settings)
+    fit(model, TARGETS)
+    model.optimizer.momentum = 0.5
+    fit(model, TARGETS, epochs=1)
+    return model
+
+
 def main(path: str) -> dict[str, Any]:
     from jax.experimental import multihost_utils
 
@@ -76,7 +96,11 @@ def main(path: str) -> dict[str, Any]:
         fit(loaded, TARGETS)
         # Not the norm of the gradient, which only the first of them tracks.
         found["goes on"] = same_bits(moved(loaded), moved(model))
+        others = {name: other(settings) for name, settings in OTHERS.items()}
     if jax.process_index() == 0:
+        found["others"] = {
+            name: deviation(model, other(OTHERS[name])) for name, model in others.items()
+        }
         one, alone = saving.load_model(path), train()
         found["counters"] = [counters(one), counters(alone)]
         found["deviation"] = deviation(one, alone)

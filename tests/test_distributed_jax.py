@@ -176,6 +176,9 @@ def test_two_processes(tmp_path):
     assert first["counters"][0][2] == 2
     assert first["deviation"] <= AGREES
     assert first["goes on alone"] <= AGREES
+    assert len(first["others"]) == 3
+    for name, found in first["others"].items():
+        assert found <= (UNIT["bfloat16"] if name.startswith("slot_dtype") else AGREES), name
 
 
 def relative_difference(said):
