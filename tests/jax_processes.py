@@ -9,7 +9,6 @@ import sys
 import traceback
 from typing import Any
 
-import jax
 import keras
 import numpy as np
 
@@ -43,6 +42,8 @@ def fail(*error: Any) -> None:
 
 def fit(model: Any, targets: np.ndarray, epochs: int = 2, **settings: Any) -> None:
     """Trains with all of every batch of 8, or with this process' half under a distribution."""
+    import jax
+
     rows, size = np.arange(64), 8
     if keras.distribution.distribution() is not None:
         rows, size = rows.reshape(-1, 2, 4)[:, jax.process_index()].ravel(), 4
@@ -77,6 +78,7 @@ def other(settings: dict[str, Any]) -> Any:
 
 
 def main(path: str) -> dict[str, Any]:
+    import jax
     from jax.experimental import multihost_utils
 
     with spread():
@@ -110,6 +112,8 @@ def main(path: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    import jax
+
     sys.excepthook = fail
     folder, address, number_of_this = sys.argv[1:]
     jax.config.update("jax_cpu_collectives_implementation", "gloo")

@@ -1,6 +1,5 @@
 """NAGD in two replicas of `tf.distribute`, held against one device on the same batches."""
 
-import inspect
 import json
 import re
 import subprocess
@@ -11,16 +10,13 @@ import keras
 import numpy as np
 import pytest
 
+from tests.agreement import METRICS_AGREE
 from tests.replica_cases import CALLBACKS, SETTINGS
 from tests.tolerances import TRAJECTORY
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's"
 )
-# Before Keras' variables knew "on read", its metrics were summed over replicas at every update,
-# together with what was summed before: the loss in the logs was not that of one device, with any
-# optimizer.
-METRICS_AGREE = "synchronization" in inspect.signature(keras.Variable.__init__).parameters
 # The gradient of a batch, added up in another order, in each of up to 16 updates.
 AGREES = TRAJECTORY["float32"]
 SAVED = [
