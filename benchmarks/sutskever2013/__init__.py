@@ -1,0 +1,1 @@
+"""Experiments of Sutskever, Martens, Dahl & Hinton: python -m benchmarks.sutskever2013."""

@@ -1,0 +1,162 @@
+"""The experiments of Sutskever et al.: data, initialization, the peer, and resuming."""
+
+import keras
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the batches are tf.data's")
+
+from benchmarks.cells import Cells
+from benchmarks.sutskever2013 import addition, curves, experiment, results
+from benchmarks.sutskever2013.classical import ClassicalMomentum
+from benchmarks.sutskever2013.columns import Column, columns
+from nagd_keras import schedules
+from tests.drivers import assert_identical, to_float64
+from tests.problems import random_quadratic
+from tests.tolerances import TRAJECTORY, assert_close
+
+BACKEND = keras.backend.backend()
+
+
+def test_curves_are_smooth_bright_lines_on_black():
+    x = curves.images(50, seed=3).reshape(50, 28, 28)
+    assert x.min() == 0.0
+    assert x.max() <= 1.0
+    assert np.all(x.max(axis=(1, 2)) > 0.9)
+    between = (x > 0.05) & (x < 0.95)
+    assert 0.2 < between.sum() / (x > 0.05).sum() < 0.95  # the edges
+    assert_identical([curves.images(50, seed=3)], [x.reshape(50, -1)])
+    assert not np.array_equal(curves.images(50, seed=4), x.reshape(50, -1))
+
+
+def test_a_curve_goes_through_its_three_points():
+    rng = np.random.default_rng(7)
+    points = rng.uniform(curves.MARGIN, curves.SIDE - 1 - curves.MARGIN, (1, 2, 3))
+    (image,) = curves.images(1, seed=7).reshape(1, curves.SIDE, curves.SIDE)
+    for x, y in points[0].T.astype("float32"):
+        assert image[round(float(y)), round(float(x))] > 0.5
+
+
+def test_each_unit_has_fifteen_incoming_weights():
+    weights = to_float64(curves.Sparse(seed=1)((400, 200)))
+    assert np.all(np.count_nonzero(weights, axis=0) == 15)
+    assert np.std(weights[weights != 0]) == pytest.approx(1, abs=0.05)
+    assert np.count_nonzero(to_float64(curves.Sparse(seed=1)((6, 25)))) == 6 * 25
+
+
+def test_the_autoencoder_is_the_papers():
+    model = curves.network(0)
+    widths = [layer.units for layer in model.layers]
+    assert widths == [400, 200, 100, 50, 25, 6, 25, 50, 100, 200, 400, 784]
+    assert [layer.activation.__name__ for layer in model.layers].count("linear") == 2
+
+
+def test_errors_are_sums_over_pixels():
+    pixels, logits = map(keras.ops.convert_to_tensor, ([[0.0, 1.0]], [[0.0, 0.0]]))
+    assert to_float64(curves.squared_error(pixels, logits)) == pytest.approx(0.5)
+    assert to_float64(curves.cross_entropy(pixels, logits)) == pytest.approx(2 * np.log(2))
+
+
+def test_sequences_are_sums_of_two_marked_numbers():
+    x, y = addition.sequences(2000, np.random.default_rng(0))
+    marks = x[..., 1] + 2 / addition.LENGTH
+    assert np.all(np.count_nonzero(np.abs(marks) > 0.5, axis=1) == 2)
+    wanted = np.sum((x[..., 0] + 0.5) * (marks > 0.5), axis=1) - 1
+    np.testing.assert_allclose(y[:, 0], wanted, atol=1e-6)
+    assert abs(x.mean()) < 0.01
+    assert abs(y.mean()) < 0.05
+    assert np.var(y) == pytest.approx(addition.VARIANCE, rel=0.1)
+
+
+def test_the_spectral_radius():
+    weights = to_float64(addition.SpectralRadius(1.1, seed=2)((100, 100), "float32"))
+    assert np.max(np.abs(np.linalg.eigvals(weights))) == pytest.approx(1.1, rel=1e-5)
+
+
+def test_classical_momentum_is_the_textbooks(rng):
+    problem, start = random_quadratic(rng, 5), rng.normal(size=5)
+    rising = schedules.SutskeverMomentum(0.9, 4)
+    variable = keras.Variable(start.astype("float32"))
+    optimizer = ClassicalMomentum(0.05, rising)
+    x, v = start.astype("float32").astype(float), np.zeros(5)
+    for t in range(30):
+        gradient = problem.gradient(to_float64(variable)).astype("float32")
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        v = float(to_float64(rising(t))) * v - 0.05 * problem.gradient(x)
+        x = x + v
+        assert_close(to_float64(variable), x, TRAJECTORY["float32"])
+
+
+def test_columns_have_the_papers_names():
+    assert list(map(str, columns((0.9, 0.995)))) == ["SGD", ".9N", ".995N", ".9M", ".995M"]
+
+
+class Stopped(Exception):
+    pass
+
+
+def small():
+    """The autoencoder's experiment, with few images in short pieces."""
+    x = curves.images(40)
+
+    def batches(seed, piece):
+        import tensorflow as tf
+
+        rows = np.random.default_rng([seed, piece]).permutation(40).reshape(4, 10)
+        return tf.data.Dataset.from_tensor_slices((x[rows], x[rows]))
+
+    return experiment.Experiment(
+        columns((0.9,)), (0.01,), 12, 4, 8, curves.model, curves.schedule, batches, (x, x)
+    )
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the benchmark runs on TensorFlow")
+@pytest.mark.parametrize("column", columns((0.9,)), ids=str)
+def test_goes_on_where_it_was_interrupted(column, tmp_path, monkeypatch):
+    cell = experiment.Cell(column, 0.01, 12, 0)
+    whole = experiment.train(small(), cell, tmp_path)
+
+    made = []
+
+    def saved(*arguments):
+        made.append(arguments)
+        if len(made) == 2:
+            raise Stopped  # The errors of a piece are written, and its weights are not.
+        save(*arguments)
+
+    save = experiment.saving.save_weights
+    monkeypatch.setattr(experiment.saving, "save_weights", saved)
+    with pytest.raises(Stopped):
+        experiment.train(small(), cell, tmp_path)
+    monkeypatch.undo()
+    again = experiment.train(small(), cell, tmp_path)
+    assert again["errors"] == whole["errors"]
+    assert len(whole["errors"]) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rates_that_are_close_in_short_runs_are_told_apart_by_long_ones(tmp_path):
+    cells, problem = Cells(tmp_path / "results.json"), small()._replace(rates=(0.1, 0.05, 0.01))
+    column = Column(0.9, "N")
+
+    def add(rate, updates, error):
+        cell = experiment.Cell(column, rate, updates, 0)
+        cells.add("small", cell.key(), {"errors": [1.0, error]})
+
+    def said():
+        arguments = Cells(tmp_path / "results.json"), "small", problem, column
+        return results.candidates(*arguments), results.chosen(*arguments)
+
+    for rate, error in ((0.1, float("nan")), (0.05, 0.5), (0.01, 0.56)):
+        add(rate, problem.short, error)
+    assert said() == ([0.05], 0.05)
+    add(0.05, problem.updates, float("inf"))
+    assert said() == ([0.05, 0.01], 0.05)  # The next smaller is still to be tried.
+    add(0.01, problem.updates, 0.3)
+    assert said() == ([0.05, 0.01], 0.01)
+    add(0.05, problem.updates, 0.2)
+    assert said() == ([0.05], 0.05)
+    add(0.01, problem.short, 0.54)  # close to the best
+    assert said() == ([0.05, 0.01], 0.05)
+    add(0.05, problem.updates, 0.4)
+    assert said() == ([0.05, 0.01], 0.01)
