@@ -1,0 +1,185 @@
+"""Who takes part, what of each is tuned, and in which ranges."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from keras import ops, optimizers
+
+from benchmarks.race.workload import Workload
+from nagd_keras import NAGD, callbacks, schedules
+
+DRAWS = 6
+DESCENT, MOMENTUM, ADAPTIVE = (1e-2, 10.0), (1e-3, 1.0), (1e-4, 3e-2)
+SIGNED = (1e-5, 3e-3)
+
+
+class Draw(NamedTuple):
+    """One trial's settings.
+
+    Attributes:
+        rate: the learning rate, or the peak of a cycle.
+        rest: 1 minus the momentum or first beta, or the weight decay.
+        decays: whether the learning rate falls to 0 along a cosine.
+    """
+
+    rate: float
+    rest: float
+    decays: bool
+
+    def schedule(self, updates: int) -> Any:
+        """Returns the learning rate: a number, or a schedule."""
+        return optimizers.schedules.CosineDecay(self.rate, updates) if self.decays else self.rate
+
+
+class Contestant(NamedTuple):
+    """A method.
+
+    Attributes:
+        make: makes an optimizer for a draw and a number of updates.
+        rates: the range of the learning rate, whose logarithm is drawn uniformly.
+        rests: that of `Draw.rest`, as well.
+        rest: what that is.
+        scaled: whether a step has the gradient's size; a workload has a scale for either kind.
+        decays: whether a draw may let the learning rate decay.
+        point: what is evaluated, for a model; what is trained on is put back.
+        full_batch: whether it is for full batches alone.
+    """
+
+    make: Callable[[Draw, int], Any]
+    rates: tuple[float, float]
+    rests: tuple[float, float] = (0.005, 0.2)
+    rest: str = "1 - momentum"
+    scaled: bool = False
+    decays: bool = True
+    point: Callable[[Any], Any] = contextlib.nullcontext
+    full_batch: bool = False
+
+    def draws(self, workload: Workload) -> list[Draw]:
+        """Returns the trials: for all contestants the same points of their unit cubes."""
+        from scipy.stats import qmc
+
+        scale = workload.scale if self.scaled else workload.relative
+        rates = [rate * scale for rate in self.rates]
+        return [
+            Draw(_between(rates, a), _between(self.rests, b), bool(self.decays and c < 0.5))
+            for a, b, c in qmc.Sobol(3, seed=0).random(8)[:DRAWS]
+        ]
+
+
+def _between(limits: Any, part: float) -> float:
+    low, high = map(math.log, limits)
+    return float(f"{math.exp(low + part * (high - low)):.3g}")
+
+
+@contextlib.contextmanager
+def at_average(model: Any) -> Iterator[Any]:
+    """Lets the variables hold the averages that ScheduleFreeAdamW is to be evaluated at.
+
+    Keras' has no method for it. They hold y = (1 - beta) z + beta x, and z is kept.
+    """
+    optimizer, variables = model.optimizer, model.trainable_variables
+    held = [ops.copy(v.value) for v in variables]
+    beta = optimizer.beta_1
+    try:
+        for variable, z in zip(variables, optimizer._momentums, strict=True):
+            variable.assign((variable - (1 - beta) * z) / beta)
+        yield model
+    finally:
+        for variable, value in zip(variables, held, strict=True):
+            variable.assign(value)
+
+
+def sutskever(draw: Draw, updates: int) -> Any:
+    """Returns NAGD whose momentum rises as in Sutskever et al., in the time there is."""
+    rising = schedules.SutskeverMomentum(1 - draw.rest, max(1, updates // 100))
+    return NAGD(draw.schedule(updates), rising)
+
+
+def one_cycle(draw: Draw, updates: int) -> Any:
+    """Returns NAGD with one cycle; its momentum falls by 0.1 while the learning rate rises."""
+    peak, high = draw.rate, 1 - draw.rest
+    rate = schedules.OneCycle(peak / 25, peak, peak / 25e4, updates)
+    return NAGD(rate, schedules.OneCycle(high, max(0.0, high - 0.1), high, updates))
+
+
+def of(name: str) -> Callable[[Draw, int], Any]:
+    """Returns a maker of Keras' optimizers of a name, whose first beta is 1 minus what is drawn."""
+    return lambda draw, updates: getattr(optimizers, name)(
+        draw.schedule(updates), beta_1=1 - draw.rest
+    )
+
+
+BETA, BETAS = "1 - beta 1", (0.02, 0.3)
+OURS = {
+    "NAGD": Contestant(
+        lambda draw, updates: NAGD(draw.schedule(updates), 1 - draw.rest),
+        MOMENTUM,
+        scaled=True,
+        point=callbacks.at_iterate,
+    ),
+    "NAGD, SutskeverMomentum": Contestant(
+        sutskever, MOMENTUM, (0.001, 0.1), scaled=True, point=callbacks.at_iterate
+    ),
+    "NAGD, one cycle": Contestant(
+        one_cycle, MOMENTUM, scaled=True, decays=False, point=callbacks.at_iterate
+    ),
+    "NAGD, restart": Contestant(
+        lambda draw, updates: NAGD(
+            draw.schedule(updates), schedules.NesterovMomentum(), restart="gradient"
+        ),
+        DESCENT,
+        rest="",
+        scaled=True,
+        point=callbacks.at_iterate,
+        full_batch=True,
+    ),
+}
+BUILT_IN = {
+    "SGD": Contestant(
+        lambda draw, updates: optimizers.SGD(draw.schedule(updates)),
+        DESCENT,
+        rest="",
+        scaled=True,
+    ),
+    "SGD, Nesterov": Contestant(
+        lambda draw, updates: optimizers.SGD(draw.schedule(updates), 1 - draw.rest, nesterov=True),
+        MOMENTUM,
+        scaled=True,
+    ),
+    "Adam": Contestant(of("Adam"), ADAPTIVE, BETAS, BETA),
+    "AdamW": Contestant(
+        lambda draw, updates: optimizers.AdamW(draw.schedule(updates), weight_decay=draw.rest),
+        ADAPTIVE,
+        (1e-4, 0.1),
+        "weight decay",
+    ),
+    "Nadam": Contestant(of("Nadam"), ADAPTIVE, BETAS, BETA),
+    "RMSprop": Contestant(
+        lambda draw, updates: optimizers.RMSprop(draw.schedule(updates), rho=1 - draw.rest),
+        ADAPTIVE,
+        BETAS,
+        "1 - rho",
+    ),
+    "Lion": Contestant(of("Lion"), SIGNED, (0.02, 0.2), BETA),
+    "Muon": Contestant(
+        lambda draw, updates: optimizers.Muon(
+            draw.schedule(updates),
+            momentum=1 - draw.rest,
+            weight_decay=0.0,
+            adam_weight_decay=0.0,
+        ),
+        ADAPTIVE,
+        (0.02, 0.2),
+    ),
+    "ScheduleFreeAdamW": Contestant(
+        of("ScheduleFreeAdamW"), ADAPTIVE, BETAS, BETA, decays=False, point=at_average
+    ),
+}
+ALL = {**OURS, **BUILT_IN}
+
+
+def of_workload(full_batch: bool) -> dict[str, Contestant]:
+    """Returns those that run on a workload."""
+    return {name: each for name, each in ALL.items() if full_batch or not each.full_batch}

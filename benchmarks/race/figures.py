@@ -1,0 +1,67 @@
+"""The race's figures: a performance profile, and a heat map."""
+
+import math
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+from matplotlib import pyplot
+
+from benchmarks.race.contestants import OURS
+from benchmarks.race.report import ALL, WORKLOADS, Table, profile
+
+FACTORS = np.geomspace(1, 8, 200)
+
+
+def draw(table: Table, folder: Path) -> list[Path]:
+    """Draws both figures, and returns their paths."""
+    return [_profiles(table, folder / "race_profile.png"), _heat(table, folder / "race_heat.png")]
+
+
+def _profiles(table: Table, path: Path) -> Path:
+    figure, axes = pyplot.subplots(1, 2, figsize=(12, 4.5), sharey=True)
+    for axis, what, label in zip(
+        axes, ("to_target", "seconds"), ("updates", "seconds"), strict=True
+    ):
+        for i, (who, shares) in enumerate(profile(table, what, FACTORS).items()):
+            ours = who in OURS
+            style = {"linewidth": 2.5} if ours else {"linewidth": 1, "linestyle": "--"}
+            axis.step(FACTORS, shares, where="post", label=who, color=f"C{i % 10}", **style)
+        axis.set_xscale("log", base=2)
+        axis.set_xlabel(f"{label} to the target, as a multiple of the fastest")
+        axis.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
+        axis.set_ylim(0, 1.02)
+    axes[0].set_ylabel("share of workloads")
+    axes[1].legend(bbox_to_anchor=(1.02, 1), loc="upper left", fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path
+
+
+def _heat(table: Table, path: Path) -> Path:
+    names, rows = list(table), list(ALL)
+    ratios = np.full((len(rows), len(names)), np.nan)
+    for j, name in enumerate(names):
+        found = table[name][1]
+        best = min(score.end for score in found.values())
+        for i, who in enumerate(rows):
+            if who in found:
+                ratios[i, j] = found[who].end / best
+    figure, axis = pyplot.subplots(figsize=(1.3 * len(names) + 3, 0.42 * len(rows) + 1.5))
+    shown = np.log10(np.clip(ratios, 1, 10))
+    axis.imshow(shown, cmap="RdYlGn_r", vmin=0, vmax=1, aspect="auto")
+    for (i, j), ratio in np.ndenumerate(ratios):
+        if not math.isnan(ratio):
+            axis.text(j, i, f"{ratio:.3g}" if ratio < 1000 else "> 1000", ha="center", va="center")
+    axis.set_xticks(range(len(names)), [WORKLOADS[n].title.replace(", ", "\n") for n in names])
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_title("what is judged at the end, as a multiple of the best", fontsize="medium")
+    axis.tick_params(labelsize="small")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return path

@@ -1,0 +1,175 @@
+"""What the race says: targets, steps and seconds to them, a profile, a heat map, and a page."""
+
+import math
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.cells import Cells
+from benchmarks.race.contestants import ALL, BUILT_IN, OURS
+from benchmarks.race.trial import READINGS
+from benchmarks.race.workloads import WORKLOADS
+
+SPEED = "speed"  # the cell of a workload that has the time of an update of each
+AT = 0.75  # of the budget: where the best built-in's number is the target
+
+
+class Score(NamedTuple):
+    """What one contestant did on one workload: medians over seeds."""
+
+    end: float
+    low: float
+    high: float
+    accuracy: float | None
+    ms: float
+    to_target: float  # updates, infinite if it was not reached
+
+    @property
+    def seconds(self) -> float:
+        """Returns the seconds to the target."""
+        return self.to_target * self.ms / 1e3
+
+
+def last(found: dict[str, Any] | None, judged: str) -> float:
+    """Returns the last number; infinite if it is not finite."""
+    value = found[judged][-1] if found else None
+    return math.inf if value is None else value
+
+
+def curve(found: dict[str, Any], judged: str) -> np.ndarray:
+    """Returns the best number so far at each reading; a run that broke off stays where it was."""
+    values = [math.inf if x is None else x for x in found[judged]]
+    values += [math.inf] * (READINGS - len(values))
+    return np.minimum.accumulate(values)
+
+
+def scores(cells: Cells, name: str, seeds: tuple[int, ...]) -> tuple[float, dict[str, Score]]:
+    """Returns the target of a workload, and the scores of all that have run on it."""
+    judged = WORKLOADS[name].judged
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for who in ALL:
+        found = [cells.of(name, f"{who}, seed {seed}") for seed in seeds]
+        if all(found):
+            runs[who] = [run for run in found if run]
+    at = math.ceil(AT * READINGS) - 1
+    target = min(
+        statistics.median(curve(run, judged)[at] for run in each)
+        for who, each in runs.items()
+        if who in BUILT_IN
+    )
+    times = (cells.of(name, SPEED) or {"ms": {}})["ms"]
+    return target, {
+        who: _score(each, judged, target, times.get(who, math.nan)) for who, each in runs.items()
+    }
+
+
+def _score(runs: list[dict[str, Any]], judged: str, target: float, ms: float) -> Score:
+    ends = [last(run, judged) for run in runs]
+    reached = []
+    for run in runs:
+        there = np.flatnonzero(curve(run, judged) <= target)
+        reached.append((there[0] + 1) * run["updates"] if len(there) else math.inf)
+    accuracies = [run["accuracy"][-1] or 0.0 for run in runs if "accuracy" in run]
+    return Score(
+        statistics.median(ends),
+        min(ends),
+        max(ends),
+        statistics.median(accuracies) if accuracies else None,
+        ms,
+        statistics.median(reached),
+    )
+
+
+def ranges() -> str:
+    """Returns from where the trials are drawn, as Markdown."""
+    lines = ["| | learning rate | else | cosine decay |", "|---|---|---|---|"]
+    for who, each in ALL.items():
+        rate = f"{each.rates[0]:g} to {each.rates[1]:g}{' · s' if each.scaled else ' · r'}"
+        rest = f"{each.rest} {each.rests[0]:g} to {each.rests[1]:g}" if each.rest else ""
+        lines.append(f"| {who} | {rate} | {rest} | {'half' if each.decays else 'none'} |")
+    return "\n".join(lines)
+
+
+def sizes() -> str:
+    """Returns what is trained, as Markdown."""
+    lines = ["| | batch | updates | judged by | s | r |", "|---|---|---|---|---|---|"]
+    for workload in WORKLOADS.values():
+        cells = [
+            workload.title,
+            str(workload.batch or "all"),
+            f"{workload.updates:,}",
+            workload.judged.replace("_", " "),
+            f"{workload.scale:g}",
+            f"{workload.relative:g}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+Table = dict[str, tuple[float, dict[str, Score]]]
+
+
+def profile(table: Table, what: str, factors: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns, for each, the share of workloads whose target it reached within factors of the best.
+
+    Args:
+        table: the scores.
+        what: `to_target` or `seconds`.
+        factors: at least 1.
+    """
+    shares = {}
+    for who in ALL:
+        if not all(who in found for _, found in table.values()):
+            continue  # It did not take part everywhere.
+        ratios = []
+        for _, found in table.values():
+            best = min(getattr(score, what) for score in found.values())
+            ratios.append(getattr(found[who], what) / best if math.isfinite(best) else math.inf)
+        shares[who] = np.mean(np.array(ratios)[:, None] <= factors, axis=0)
+    return shares
+
+
+def page(table: Table) -> str:
+    """Returns the tables as Markdown."""
+    lines = []
+    for name, (target, found) in table.items():
+        workload = WORKLOADS[name]
+        lines += [
+            f"**{workload.title}**: {workload.judged.replace('_', ' ')} of {target:.4g}",
+            "",
+            "| | at the end (three seeds) | accuracy | updates to the target | seconds | ms |",
+            "|---|---|---|---|---|---|",
+        ]
+        for who, score in sorted(found.items(), key=lambda item: item[1].end):
+            reached = math.isfinite(score.to_target)
+            cells = [
+                f"**{who}**" if who in OURS else who,
+                f"{score.end:.4g} ({score.low:.4g} to {score.high:.4g})",
+                "" if score.accuracy is None else f"{score.accuracy:.3f}",
+                f"{score.to_target:,.0f}" if reached else "—",
+                f"{score.seconds:.1f}" if reached else "—",
+                f"{score.ms:.2f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def write(cells: Cells, names: list[str], seeds: tuple[int, ...], folder: Path) -> int:
+    """Prints the tables, and draws the figures of the workloads that are whole; returns 0."""
+    from benchmarks.race import figures
+
+    table = {}
+    for name in names:
+        try:
+            table[name] = scores(cells, name, seeds)
+        except ValueError:  # no built-in has run
+            print(f"{name}: nothing to report yet")
+    if table:
+        print(sizes(), ranges(), page(table), sep="\n\n")
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in figures.draw(table, folder):
+            print(path)
+    return 0

@@ -1,0 +1,43 @@
+"""How long an update takes: measured for all contestants in turn, so that noise meets all."""
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from benchmarks import timing
+from benchmarks.race.contestants import of_workload
+from benchmarks.race.trial import READINGS, STEPS_PER_EXECUTION, batches, compiled
+from benchmarks.race.workload import Problem, Workload
+
+
+def measured(
+    workload: Workload, problem: Problem, models: dict[str, keras.Model], rounds: int
+) -> dict[str, Any]:
+    """Returns the milliseconds of an update of each: the median over some rounds.
+
+    Args:
+        workload: what is trained.
+        problem: its data.
+        models: those of contestants that were trained here; the others are made.
+        rounds: how often each has its turn.
+    """
+    calls = {}
+    for who, each in of_workload(full_batch=not workload.batch).items():
+        model = models.get(who)
+        if model is None:
+            model = compiled(workload, problem, each, each.draws(workload)[0], seed=0)
+        calls[who] = _updates(model, batches(problem.train, workload.batch, workload.updates, 0))
+    times = timing.interleaved(calls, 0.0, rounds)
+    steps = min(workload.updates // READINGS, STEPS_PER_EXECUTION)
+    median = {who: 1e3 * statistics.median(each) / steps for who, each in times.items()}
+    return {"ms": {who: round(ms, 4) for who, ms in median.items()}, "rounds": rounds}
+
+
+def _updates(model: keras.Model, data: tf.data.Dataset) -> Callable[[], dict[str, tf.Tensor]]:
+    """Returns a function that updates a model as often as `fit` does at once."""
+    model.make_train_function()
+    iterator = iter(data.repeat())
+    return lambda: model.train_function(iterator)

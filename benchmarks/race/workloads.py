@@ -1,0 +1,16 @@
+"""The seven workloads, of such sizes that a run takes 5 to 15 seconds on two cores."""
+
+from benchmarks.race import images, others
+from benchmarks.race.workload import Workload
+
+WORKLOADS = {
+    "logistic": Workload("logistic regression, full batch", others.logistic, 0, 6_000, "loss"),
+    "digits": Workload("digits, convolutions, batch norm", images.digits, 64, 600, "loss"),
+    "curves": Workload(
+        "curves, deep autoencoder", images.autoencoder, 200, 750, "squared_error", 0.1
+    ),
+    "addition": Workload("addition, recurrent network", others.sums, 100, 1_500, "loss", 0.3),
+    "recommender": Workload("recommender, embeddings", others.recommender, 512, 1_500, "loss", 10),
+    "text": Workload("text, small transformer", others.text, 16, 400, "loss", 0.3),
+    "photograph": Workload("photograph, SIREN", images.photograph, 2_304, 1_500, "loss", 0.02),
+}
