@@ -139,9 +139,9 @@ def test_rates_that_are_close_in_short_runs_are_told_apart_by_long_ones(tmp_path
     cells, problem = Cells(tmp_path / "results.json"), small()._replace(rates=(0.1, 0.05, 0.01))
     column = Column(0.9, "N")
 
-    def add(rate, updates, error):
+    def add(rate, updates, *errors):
         cell = experiment.Cell(column, rate, updates, 0)
-        cells.add("small", cell.key(), {"errors": [1.0, error]})
+        cells.add("small", cell.key(), {"errors": [1.0, *errors]})
 
     def said():
         arguments = Cells(tmp_path / "results.json"), "small", problem, column
@@ -160,3 +160,13 @@ def test_rates_that_are_close_in_short_runs_are_told_apart_by_long_ones(tmp_path
     assert said() == ([0.05, 0.01], 0.05)
     add(0.05, problem.updates, 0.4)
     assert said() == ([0.05, 0.01], 0.01)
+
+
+def test_errors_that_rise_again():
+    falling = [1 / t for t in range(1, 31)]
+    assert not results.rose(falling)
+    assert not results.rose([*falling[:20], 0.9, *falling[20:]])  # one reading
+    assert results.rose([*falling, *[0.1] * 10, 0.03])
+    assert not results.rose([*falling, 0.03, 0.1])  # the last piece
+    assert results.rose([1.0, None])
+    assert not results.rose([1.0])

@@ -11,7 +11,7 @@ from matplotlib import pyplot
 from benchmarks.cells import Cells
 from benchmarks.sutskever2013.columns import CLASSICAL, NESTEROV
 from benchmarks.sutskever2013.experiment import Experiment
-from benchmarks.sutskever2013.paper import long_run
+from benchmarks.sutskever2013.paper import chosen_run
 
 # A colour for each momentum, a style for each method: Okabe & Ito's, which the colour-blind tell
 # apart.
@@ -24,7 +24,7 @@ def draw(cells: Cells, name: str, experiment: Experiment, label: str, target: Pa
     figure, axis = pyplot.subplots(figsize=(8, 4.8), layout="constrained")
     momenta = sorted({column.momentum for column in experiment.columns if column.method})
     for column in experiment.columns:
-        rate, found = long_run(cells, name, experiment, column)
+        rate, found = chosen_run(cells, name, experiment, column)
         if not found:
             continue
         errors = [math.nan if error is None else error for error in found["errors"]]

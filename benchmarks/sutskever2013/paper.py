@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.cells import Cells
 from benchmarks.sutskever2013.columns import CLASSICAL, NESTEROV, Column
 from benchmarks.sutskever2013.experiment import Cell, Experiment
-from benchmarks.sutskever2013.results import chosen, end
+from benchmarks.sutskever2013.results import chosen, end, long_run
 
 # Tables 1 and 5: the training error of each column.
 PAPER = {
@@ -27,10 +27,12 @@ HIGH, METHODS = (".99", ".995", ".999"), (NESTEROV, CLASSICAL)
 BASE = "SGD"
 
 
-def long_run(cells: Cells, name: str, experiment: Experiment, column: Column) -> tuple[float, Any]:
+def chosen_run(
+    cells: Cells, name: str, experiment: Experiment, column: Column
+) -> tuple[float, Any]:
     """Returns the learning rate of a column, and what its long run found, if it is there."""
     rate = chosen(cells, name, experiment, column)
-    return rate, cells.of(name, Cell(column, rate, experiment.updates, 0).key())
+    return rate, long_run(cells, name, experiment, column, rate)
 
 
 def number(x: float) -> str:
@@ -45,9 +47,9 @@ def markdown(cells: Cells, name: str, experiment: Experiment, spread: int, seeds
         f"of {BASE}'s | after {spread:,}, {len(seeds)} seeds |",
         "|---|---|---|---|---|---|---|",
     ]
-    base = end(long_run(cells, name, experiment, experiment.columns[0])[1])
+    base = end(chosen_run(cells, name, experiment, experiment.columns[0])[1])
     for column in experiment.columns:
-        rate, found = long_run(cells, name, experiment, column)
+        rate, found = chosen_run(cells, name, experiment, column)
         paper = PAPER[name][str(column)]
         ends = [end(cells.of(name, Cell(column, rate, spread, seed).key())) for seed in seeds]
         error = end(found)
@@ -68,7 +70,7 @@ def claims(cells: Cells, name: str, experiment: Experiment) -> list[tuple[str, f
     """Returns what the paper found on Curves, each claim with our ratio and whether it holds."""
     after, before = {}, {}
     for column in experiment.columns:
-        found = long_run(cells, name, experiment, column)[1]
+        found = chosen_run(cells, name, experiment, column)[1]
         after[str(column)] = end(found)
         before[str(column)] = end(found and {"errors": found["errors"][:-1]})
     nesterov, dropped = [f"{mu}N" for mu in HIGH], [mu + way for way in METHODS for mu in HIGH]
@@ -93,7 +95,7 @@ def drop(cells: Cells, name: str, experiment: Experiment) -> str:
     """Returns the errors before and after the momentum is lowered for the last updates."""
     lines = ["| | before the drop | after it |", "|---|---|---|"]
     for column in experiment.columns:
-        found = long_run(cells, name, experiment, column)[1]
+        found = chosen_run(cells, name, experiment, column)[1]
         if found and column.momentum > 0.9:
             before, after = found["errors"][-2:]
             lines.append(f"| {column} | {number(before)} | {number(after)} |")

@@ -1,6 +1,7 @@
 """What the results say: how a run ended, and the learning rate that they choose."""
 
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ from benchmarks.cells import Cells
 from benchmarks.sutskever2013.columns import Column
 from benchmarks.sutskever2013.experiment import Cell, Experiment
 
-CLOSE = 1.1  # as a multiple of the least error
+CLOSE = 1.1  # as a multiple of the least error of short runs
+RISE, WINDOW = 1.25, 10  # as a multiple of the least median of so many readings
 HERE = Path(__file__).parent / "results.json"
 
 
@@ -29,31 +31,39 @@ def by_rate(
 def candidates(results: Cells, name: str, experiment: Experiment, column: Column) -> list[float]:
     """Returns the learning rates of the long runs: those whose short run was close to the best.
 
-    If no long run with them ended in an error below the best short run's, also the next smaller.
+    If the smallest of them is too large for a long run, whose error rises again, so is the next.
     """
     errors = by_rate(results, name, experiment, column)
-    least, _ = errors[0]
-    found = [rate for error, rate in errors if error <= CLOSE * least]
+    found = [rate for error, rate in errors if error <= CLOSE * errors[0][0]]
     for rate in sorted(experiment.rates, reverse=True):
-        ends = [long_end(results, name, experiment, column, each) for each in found]
-        if rate < min(found) and all(end is not None and not end < least for end in ends):
+        run = long_run(results, name, experiment, column, min(found))
+        if rate < min(found) and run and rose(run["errors"]):
             found.append(rate)
     return found
 
 
-def long_end(
+def rose(errors: list[float | None]) -> bool:
+    """Returns whether a run broke off, or its errors rose again before the last piece.
+
+    The last is left out because the momentum falls there; medians, because they are noisy.
+    """
+    if errors[-1] is None:
+        return True
+    earlier = errors[:-1] or errors
+    count = max(1, len(earlier) - WINDOW + 1)
+    medians = [statistics.median(earlier[i : i + WINDOW]) for i in range(count)]
+    return medians[-1] > RISE * min(medians)
+
+
+def long_run(
     results: Cells, name: str, experiment: Experiment, column: Column, rate: float
-) -> float | None:
-    """Returns how a long run ended, or None if it is not there."""
-    found = results.of(name, Cell(column, rate, experiment.updates, 0).key())
-    return found and end(found)
+) -> dict[str, Any] | None:
+    """Returns what a long run found, or None if it is not there."""
+    return results.of(name, Cell(column, rate, experiment.updates, 0).key())
 
 
 def chosen(results: Cells, name: str, experiment: Experiment, column: Column) -> float:
     """Returns the learning rate whose long run ended best; without any, that of the short runs."""
-    ends = {
-        rate: long_end(results, name, experiment, column, rate)
-        for rate in candidates(results, name, experiment, column)
-    }
-    there = {rate: end for rate, end in ends.items() if end is not None}
-    return min(there or ends, key=lambda rate: there.get(rate, math.inf))
+    rates = candidates(results, name, experiment, column)
+    runs = {rate: long_run(results, name, experiment, column, rate) for rate in rates}
+    return min(rates, key=lambda rate: end(runs[rate]))
