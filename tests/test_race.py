@@ -1,6 +1,7 @@
 """The race: who draws what, what is judged, when it is resumed, and what is made of the numbers."""
 
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -207,6 +208,12 @@ def test_the_page_says_it_all(cells, tmp_path, capsys):
     assert "| Adam | 2 (2 to 2) |  | — | — | 1.00 |" in said
     assert "text: nothing to report yet" in said
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"race_profile.png", "race_heat.png"}
+
+
+def test_the_page_has_the_rules():
+    page = (Path(__file__).parent.parent / "docs" / "race.md").read_text()
+    assert report.sizes() in page
+    assert report.ranges() in page
 
 
 def test_only_what_is_missing_is_run(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """The experiments of Sutskever et al.: data, initialization, the peer, and resuming."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ import pytest
 pytest.importorskip("tensorflow", reason="the batches are tf.data's")
 
 from benchmarks.cells import Cells
-from benchmarks.sutskever2013 import addition, curves, experiment, results
+from benchmarks.sutskever2013 import addition, curves, experiment, paper, results
+from benchmarks.sutskever2013.__main__ import SEEDS, SPREAD
 from benchmarks.sutskever2013.classical import ClassicalMomentum
 from benchmarks.sutskever2013.columns import Column, columns
 from nagd_keras import schedules
@@ -89,6 +92,14 @@ def test_classical_momentum_is_the_textbooks(rng):
 
 def test_columns_have_the_papers_names():
     assert list(map(str, columns((0.9, 0.995)))) == ["SGD", ".9N", ".995N", ".9M", ".995M"]
+
+
+def test_the_page_has_the_tables():
+    page = (Path(__file__).parent.parent / "docs" / "sutskever2013.md").read_text()
+    arguments = Cells(results.HERE), "curves", curves.experiment()
+    assert paper.markdown(*arguments, SPREAD, SEEDS) in page
+    assert paper.drop(*arguments) in page
+    assert paper.claims_markdown(*arguments) in page
 
 
 class Stopped(Exception):
