@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("tensorflow", reason="the batches are tf.data's")
 
 from benchmarks.cells import Cells
+from benchmarks.sutskever2013 import __main__ as tables
 from benchmarks.sutskever2013 import addition, curves, experiment, paper, results
-from benchmarks.sutskever2013.__main__ import SEEDS, SPREAD
 from benchmarks.sutskever2013.classical import ClassicalMomentum
 from benchmarks.sutskever2013.columns import Column, columns
 from nagd_keras import schedules
@@ -94,12 +94,45 @@ def test_columns_have_the_papers_names():
     assert list(map(str, columns((0.9, 0.995)))) == ["SGD", ".9N", ".995N", ".9M", ".995M"]
 
 
+@pytest.mark.parametrize(
+    ("updates", "step", "wanted"),
+    # 1 - 2^(-1 - log2(floor(t / 250) + 1)), and 0.9 for the last 1,000
+    [
+        *((75_000, t, mu) for t, mu in ((0, 0.5), (249, 0.5), (250, 0.75), (73_999, 1 - 1 / 592))),
+        *((75_000, t, 0.9) for t in (74_000, 74_999)),
+        # A run of a 25th takes a 25th of the time for each value; its drop is its last tenth.
+        *((3_000, t, mu) for t, mu in ((9, 0.5), (10, 0.75), (2_699, 1 - 1 / 540), (2_700, 0.9))),
+    ],
+)
+def test_the_momentum_of_curves(updates, step, wanted):
+    momentum = curves.schedule(Column(0.999, "N"), updates)
+    assert float(to_float64(momentum(step))) == pytest.approx(wanted, abs=1e-6)
+    lowest = curves.schedule(Column(0.0, ""), updates)
+    assert float(to_float64(lowest(step))) == 0
+
+
+def test_the_momentum_of_addition():
+    momentum = addition.schedule(Column(0.98, "N"), 50_000)
+    found = [float(to_float64(momentum(t))) for t in (0, 999, 1_000, 49_999)]
+    assert found == pytest.approx([0.9, 0.9, 0.98, 0.98], abs=1e-6)
+
+
 def test_the_page_has_the_tables():
     page = (Path(__file__).parent.parent / "docs" / "sutskever2013.md").read_text()
     arguments = Cells(results.HERE), "curves", curves.experiment()
-    assert paper.markdown(*arguments, SPREAD, SEEDS) in page
+    assert paper.markdown(*arguments, tables.SPREAD, tables.SEEDS) in page
     assert paper.drop(*arguments) in page
     assert paper.claims_markdown(*arguments) in page
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"), [((9, 5, 3), 0), ((9, 3, 5), 1), ((9, 9, 5), 1), ((9, 5, float("nan")), 1)]
+)
+def test_the_quick_run_fails_if_columns_are_not_in_order(errors, code, monkeypatch, capsys):
+    left = list(errors)
+    monkeypatch.setattr(tables, "train", lambda *_: {"errors": [99.0, left.pop(0)]})
+    assert tables.quick() == code
+    assert f"SGD {errors[0]:.1f}, .9N {errors[1]:.1f}, .99N" in capsys.readouterr().out
 
 
 class Stopped(Exception):
@@ -146,6 +179,26 @@ def test_goes_on_where_it_was_interrupted(column, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_error_is_that_of_the_iterate():
+    problem = small()
+    model, settings = problem.model(0)
+    column = Column(0.9, "N")
+    model.compile(optimizer=column.optimizer(0.01, 0.9), **settings)
+    for x, y in problem.batches(0, 0):
+        model.train_on_batch(x, y)
+
+    def read():
+        return model.evaluate(*problem.examined, verbose=0, return_dict=True)["error"]
+
+    lookahead = read()
+    model.optimizer.swap_to_iterate()
+    iterate = read()
+    model.optimizer.swap_to_lookahead()
+    assert abs(iterate / lookahead - 1) > 1e-3
+    assert experiment.error(model, problem, column) == pytest.approx(iterate, rel=1e-6)
+    assert read() == lookahead
+
+
 def test_rates_that_are_close_in_short_runs_are_told_apart_by_long_ones(tmp_path):
     cells, problem = Cells(tmp_path / "results.json"), small()._replace(rates=(0.1, 0.05, 0.01))
     column = Column(0.9, "N")
@@ -178,6 +231,7 @@ def test_errors_that_rise_again():
     assert not results.rose(falling)
     assert not results.rose([*falling[:20], 0.9, *falling[20:]])  # one reading
     assert results.rose([*falling, *[0.1] * 10, 0.03])
-    assert not results.rose([*falling, 0.03, 0.1])  # the last piece
+    assert not results.rose([*falling, *[0.1] * 4, 0.1])  # The last piece does not count.
+    assert results.rose([*falling, *[0.1] * 5, 0.1])
     assert results.rose([1.0, None])
     assert not results.rose([1.0])

@@ -86,7 +86,7 @@ def quick() -> int:
             cell = Cell(column, rate, QUICK_UPDATES, 0)
             found = train(curves.experiment(), cell, Path(folder))
             errors.append(found["errors"][-1])
-    ordered = errors == sorted(errors, reverse=True)
+    ordered = all(more > less for more, less in itertools.pairwise(errors))
     names = [str(column) for column, _ in QUICK]
     said = ", ".join(f"{name} {x:.1f}" for name, x in zip(names, errors, strict=True))
     print(f"squared errors: {said}; {'as' if ordered else 'not'} in the paper's order")
