@@ -84,6 +84,27 @@ def logistic():
     return WORKLOADS["logistic"]._replace(updates=2 * trial.READINGS)
 
 
+def test_a_run_makes_its_updates_and_no_more(logistic):
+    assert all(w.updates % trial.READINGS == 0 for w in WORKLOADS.values())
+    longer = logistic._replace(updates=30 * trial.READINGS)  # not whole executions of 20
+    contestant = BUILT_IN["SGD"]
+    draw = contestant.draws(longer)[0]
+    found, model = trial.train(longer, longer.make(), contestant, draw, seed=1)
+    assert int(model.optimizer.iterations) == longer.updates == found["updates"] * trial.READINGS
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name in HERE])
+def test_the_first_update_starts_at_the_initial_weights(name, logistic):
+    problem = logistic.make()
+    tiny = ALL[name].draws(logistic)[0]._replace(rate=1e-6, decays=False)
+    model = trial.compiled(logistic, problem, ALL[name], tiny, seed=1)
+    before = [to_float64(v) for v in model.trainable_variables]
+    data = trial.batches(problem.train, logistic.batch, logistic.updates, 1)
+    model.fit(data, steps_per_epoch=2, shuffle=False, verbose=0)
+    for start, variable in zip(before, model.trainable_variables, strict=True):
+        np.testing.assert_allclose(to_float64(variable), start, atol=1e-3)
+
+
 def test_a_run_whose_loss_is_not_finite_ends(logistic):
     contestant = BUILT_IN["SGD"]
     draw = contestant.draws(logistic)[0]._replace(rate=1e30, decays=False)

@@ -1,5 +1,6 @@
 """The experiments of Sutskever et al.: data, initialization, the peer, and resuming."""
 
+import math
 from pathlib import Path
 
 import keras
@@ -123,6 +124,28 @@ def test_the_page_has_the_tables():
     assert paper.markdown(*arguments, tables.SPREAD, tables.SEEDS) in page
     assert paper.drop(*arguments) in page
     assert paper.claims_markdown(*arguments) in page
+
+
+def test_the_tables_of_runs_that_did_not_end(tmp_path):
+    cells, problem = Cells(tmp_path / "results.json"), curves.experiment()
+    arguments = cells, "curves", problem
+    assert paper.claims(*arguments) == []
+    for column, errors in (
+        (Column(0.0, ""), [9.0, math.nan]),
+        (Column(0.9, "N"), [math.nan]),
+        (Column(0.99, "N"), [3.0, 1.0]),
+        (Column(0.99, "M"), [math.nan]),
+    ):
+        for updates, found in ((problem.short, [9.0]), (problem.updates, errors)):
+            cell = experiment.Cell(column, 0.01, updates, 0)
+            cells.add("curves", cell.key(), {"errors": found})
+    assert "| .99N | 3 | 1 |" in paper.drop(*arguments)
+    assert "| .99N | 0.01 | 1 | — | 0.096 | 0.2 |" in paper.markdown(*arguments, 10, (1,))
+    assert {text: holds for text, _, _, _, holds in paper.claims(*arguments)} == {
+        ".99N of .9N": True,  # A number is better than none.
+        ".99N of SGD": True,
+        ".99N after the drop, of before": True,
+    }
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from benchmarks import timing
 from benchmarks.race.contestants import of_workload
-from benchmarks.race.trial import READINGS, STEPS_PER_EXECUTION, batches, compiled
+from benchmarks.race.trial import at_once, batches, compiled
 from benchmarks.race.workload import Problem, Workload
 
 
@@ -31,8 +31,7 @@ def measured(
             model = compiled(workload, problem, each, each.draws(workload)[0], seed=0)
         calls[who] = _updates(model, batches(problem.train, workload.batch, workload.updates, 0))
     times = timing.interleaved(calls, 0.0, rounds)
-    steps = min(workload.updates // READINGS, STEPS_PER_EXECUTION)
-    median = {who: 1e3 * statistics.median(each) / steps for who, each in times.items()}
+    median = {who: 1e3 * statistics.median(each) / at_once(workload) for who, each in times.items()}
     return {"ms": {who: round(ms, 4) for who, ms in median.items()}, "rounds": rounds}
 
 

@@ -11,7 +11,7 @@ from benchmarks.race.contestants import Contestant, Draw
 from benchmarks.race.workload import Problem, Workload, paired
 
 READINGS = 20
-STEPS_PER_EXECUTION = 20
+STEPS_PER_EXECUTION = 20  # at most
 
 
 class Judge(keras.callbacks.Callback):
@@ -23,6 +23,7 @@ class Judge(keras.callbacks.Callback):
         examined = tf.data.Dataset.from_tensor_slices(paired(problem.examined))
         self.examined, self.point = examined.batch(1024).cache(), contestant.point
         self.read: list[dict[str, float]] = []
+        self.ended = False
 
     def on_epoch_end(self, epoch, logs=None):
         """Evaluates."""
@@ -30,7 +31,12 @@ class Judge(keras.callbacks.Callback):
             found = self.model.evaluate(self.examined, verbose=0, return_dict=True)
         self.read.append({key: float(value) for key, value in found.items()})
         if not all(map(math.isfinite, self.read[-1].values())):
-            self.model.stop_training = True
+            self.ended = self.model.stop_training = True
+
+
+def at_once(workload: Workload) -> int:
+    """Returns how many updates are one execution: `fit` makes whole ones, so they must divide."""
+    return math.gcd(workload.updates // READINGS, STEPS_PER_EXECUTION)
 
 
 def compiled(
@@ -41,10 +47,13 @@ def compiled(
     model = problem.network()
     model.compile(
         optimizer=contestant.make(draw, workload.updates),
-        steps_per_execution=min(workload.updates // READINGS, STEPS_PER_EXECUTION),
+        steps_per_execution=at_once(workload),
         jit_compile=False,
         **problem.settings,
     )
+    # Before the first step is traced: Keras' ScheduleFreeAdamW copies the weights here, and copies
+    # zeros where `fit` builds it while it traces.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
@@ -64,6 +73,9 @@ def train(
         shuffle=False,  # Batches are, already.
         verbose=0,
     )
+    made = int(model.optimizer.iterations)
+    if not judge.ended and made != workload.updates:
+        raise RuntimeError(f"{made} updates were made, and {workload.updates} are the budget")
     found = {
         "settings": draw._asdict(),
         "updates": between,

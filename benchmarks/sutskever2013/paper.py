@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.cells import Cells
 from benchmarks.sutskever2013.columns import CLASSICAL, NESTEROV, Column
 from benchmarks.sutskever2013.experiment import Cell, Experiment
-from benchmarks.sutskever2013.results import chosen, end, long_run
+from benchmarks.sutskever2013.results import chosen, end, long_run, readings
 
 # Tables 1 and 5: the training error of each column.
 PAPER = {
@@ -22,9 +22,17 @@ PAPER = {
         **{".9M": 0.43, ".98M": 0.62, ".995M": 0.036},
     },
 }
-HIGH, METHODS = (".99", ".995", ".999"), (NESTEROV, CLASSICAL)
 # What the ratios are to: the column whose method has no momentum.
 BASE = "SGD"
+HIGH = ".99", ".995", ".999"
+DROPPED = [mu + method for method in (NESTEROV, CLASSICAL) for mu in HIGH]
+# An error, one that it is compared with, and the ratio that it is held to. That was settled before
+# the runs, from shorter ones; of .9N the paper's own are a little larger.
+EXPECTED = [
+    *((f"{mu}N", ".9N", 1 / 2) for mu in HIGH),
+    *((f"{mu}N", BASE, 1 / 5) for mu in HIGH),
+    *((f"{mu}N", f"{mu}M", 1.0) for mu in HIGH[1:]),
+]
 
 
 def chosen_run(
@@ -57,7 +65,7 @@ def markdown(cells: Cells, name: str, experiment: Experiment, spread: int, seeds
             str(column),
             f"{rate:g}",
             number(error),
-            number(error / base),
+            number(error / base if math.isfinite(base) else math.nan),
             f"{paper:g}",
             number(paper / PAPER[name][BASE]),
             f"{number(statistics.median(ends))} ({number(min(ends))} to {number(max(ends))})",
@@ -66,38 +74,36 @@ def markdown(cells: Cells, name: str, experiment: Experiment, spread: int, seeds
     return "\n".join(lines)
 
 
-def claims(cells: Cells, name: str, experiment: Experiment) -> list[tuple[str, float, bool]]:
-    """Returns what the paper found on Curves, each claim with our ratio and whether it holds.
+def claims(
+    cells: Cells, name: str, experiment: Experiment
+) -> list[tuple[str, float, float, float, bool]]:
+    """Returns what is expected of Curves, by the ratio of two errors, and whether it holds.
 
-    Claims about runs that are not there yet are left out.
+    Each has a text, our ratio, the paper's if it has one, the largest allowed, and whether ours is.
+    What is about runs that are not there yet is left out.
     """
-    after, before = {}, {}
-    for column in experiment.columns:
-        found = chosen_run(cells, name, experiment, column)[1]
-        if found:
-            after[str(column)] = end(found)
-            before[str(column)] = end({"errors": found["errors"][:-1]})
-    nesterov, dropped = [f"{mu}N" for mu in HIGH], [mu + way for way in METHODS for mu in HIGH]
-    pairs = [
-        *((f"{x} is at most half of .9N", after.get(x), after.get(".9N"), 1 / 2) for x in nesterov),
-        *(
-            (f"{x} is below a fifth of SGD", after.get(x), after.get("SGD"), 1 / 5)
-            for x in nesterov
-        ),
-        *(
-            (f"{mu}N is at most {mu}M", after.get(f"{mu}N"), after.get(f"{mu}M"), 1)
-            for mu in HIGH[1:]
-        ),
-        *((f"{x} falls when its momentum does", after.get(x), before.get(x), 1) for x in dropped),
-    ]
-    return [(text, a / b, a / b <= most) for text, a, b, most in pairs if None not in (a, b)]
+    errors = {
+        str(column): readings(chosen_run(cells, name, experiment, column)[1])
+        for column in experiment.columns
+    }
+    found = []
+    for one, other, most in EXPECTED:
+        if errors[one] and errors[other]:
+            paper = PAPER[name][one] / PAPER[name][other]
+            found.append((f"{one} of {other}", errors[one][-1] / errors[other][-1], paper, most))
+    for column in DROPPED:
+        if len(errors[column]) > 1:
+            before, after = errors[column][-2:]
+            found.append((f"{column} after the drop, of before", after / before, math.nan, 1.0))
+    return [(*each, each[1] <= each[3]) for each in found]
 
 
 def claims_markdown(cells: Cells, name: str, experiment: Experiment) -> str:
-    """Returns the claims as a table."""
-    lines = ["| | ratio | |", "|---|---|---|"]
-    for text, ratio, holds in claims(cells, name, experiment):
-        lines.append(f"| {text} | {number(ratio)} | {'yes' if holds else 'no'} |")
+    """Returns them as a table."""
+    lines = ["| | ratio | paper | at most | |", "|---|---|---|---|---|"]
+    for text, ratio, paper, most, holds in claims(cells, name, experiment):
+        numbers = " | ".join(map(number, (ratio, paper, most)))
+        lines.append(f"| {text} | {numbers} | {'holds' if holds else 'fails'} |")
     return "\n".join(lines)
 
 
@@ -105,8 +111,7 @@ def drop(cells: Cells, name: str, experiment: Experiment) -> str:
     """Returns the errors before and after the momentum is lowered for the last updates."""
     lines = ["| | before the drop | after it |", "|---|---|---|"]
     for column in experiment.columns:
-        found = chosen_run(cells, name, experiment, column)[1]
-        if found and column.momentum > 0.9:
-            before, after = found["errors"][-2:]
-            lines.append(f"| {column} | {number(before)} | {number(after)} |")
+        errors = readings(chosen_run(cells, name, experiment, column)[1])
+        if len(errors) > 1 and str(column) in DROPPED:
+            lines.append(f"| {column} | {' | '.join(map(number, errors[-2:]))} |")
     return "\n".join(lines)

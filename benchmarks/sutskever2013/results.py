@@ -14,10 +14,14 @@ RISE, WINDOW = 1.25, 10  # as a multiple of the least median of so many readings
 HERE = Path(__file__).parent / "results.json"
 
 
+def readings(found: dict[str, Any] | None) -> list[float]:
+    """Returns the errors, infinite where they were not finite; none if nothing was found."""
+    return [math.inf if x is None else x for x in found["errors"]] if found else []
+
+
 def end(found: dict[str, Any] | None) -> float:
     """Returns the last error; infinite if it was not finite, or not found."""
-    last = found["errors"][-1] if found else None
-    return math.inf if last is None else last
+    return (readings(found) or [math.inf])[-1]
 
 
 def by_rate(
