@@ -202,6 +202,7 @@ def test_goes_on_where_it_was_interrupted(column, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the benchmark runs on TensorFlow")
 def test_the_error_is_that_of_the_iterate():
     problem = small()
     model, settings = problem.model(0)
