@@ -8,7 +8,14 @@ from typing import Any
 
 from benchmarks import environment
 
-KEPT = "date", "CPU", "cores", "keras", "tensorflow-cpu"
+KEPT = "date", "CPU", "cores", "Python", "keras", "tensorflow", "tensorflow-cpu", "jax"
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes a file so that the old one or the new one is there whenever the process is killed."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(text)
+    os.replace(beside, path)
 
 
 class Cells:
@@ -17,9 +24,14 @@ class Cells:
     def __init__(self, path: Path) -> None:
         """Reads what is there."""
         self._path = path
-        self._groups: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            self._groups = json.loads(path.read_text())
+        self._groups = self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            return json.loads(self._path.read_text()) if self._path.exists() else {}
+        except ValueError as error:
+            message = f"{self._path} is not JSON ({error}): mend it, or move it away to begin anew"
+            raise ValueError(message) from error
 
     def of(self, group: str, name: str) -> dict[str, Any] | None:
         """Returns what was found, or None; there, None stands for a number that is not finite."""
@@ -29,6 +41,7 @@ class Cells:
         """Keeps what was found, and where."""
         where = environment.described()
         place = {key: where[key] for key in KEPT if key in where}
+        self._groups = self._read()  # Another process may have added to it.
         self._groups.setdefault(group, {})[name] = _finite({**found, "where": place})
         groups = [
             f" {json.dumps(group)}: {{\n"
@@ -37,9 +50,7 @@ class Cells:
             for group, cells in self._groups.items()
         ]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._path.with_suffix(".part")
-        beside.write_text("{\n" + ",\n".join(groups) + "\n}\n")
-        os.replace(beside, self._path)
+        replace(self._path, "{\n" + ",\n".join(groups) + "\n}\n")
 
 
 def _finite(found: Any) -> Any:

@@ -225,12 +225,28 @@ def test_a_profile_is_the_share_within_a_factor_of_the_fastest(cells):
     assert "Muon" not in shares
 
 
+def test_a_target_that_is_not_finite_is_not_reached(cells):
+    for who in ("Adam", "Nadam"):
+        for seed in SEEDS:
+            cells.add("digits", f"{who}, seed {seed}", {"loss": [math.nan], "updates": 10})
+    target, scores = report.scores(cells, "digits", SEEDS)
+    assert target == math.inf
+    assert scores["Adam"].to_target == math.inf
+
+
+def test_a_report_is_of_whole_workloads(cells, tmp_path, monkeypatch, capsys):
+    file = str(tmp_path / "results.json")
+    monkeypatch.setattr("sys.argv", ["race", "digits", "--report", "--results", file])
+    assert race.main() == 0
+    assert "digits: not reported, for runs are missing of: NAGD; " in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.png"))
+
+
 def test_the_page_says_it_all(cells, tmp_path, capsys):
-    assert report.write(cells, ["digits", "text"], SEEDS, tmp_path / "new") == 0
+    report.write(cells, ["digits"], SEEDS, tmp_path / "new")
     said = capsys.readouterr().out
     assert "| **NAGD** | 0.8 (0.5 to inf) |  | 30 | 0.1 | 2.00 |" in said
     assert "| Adam | 2 (2 to 2) |  | — | — | 1.00 |" in said
-    assert "text: nothing to report yet" in said
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"race_profile.png", "race_heat.png"}
 
 
@@ -249,12 +265,21 @@ def test_only_what_is_missing_is_run(tmp_path, monkeypatch, capsys):
         return {"loss": [draw.rate], "settings": draw._asdict(), "updates": updates}, None
 
     monkeypatch.setattr(trial, "train", train)
-    monkeypatch.setattr(speed, "measured", lambda *_: {"ms": {}})
+    everyone = of_workload(full_batch=False)
+    timings = []
+
+    def measured(*_):
+        timings.append(dict.fromkeys(everyone, 1.0))
+        return {"ms": timings[-1]}
+
+    monkeypatch.setattr(speed, "measured", measured)
     plan = race.Plan(3, (1, 2), 1, 1)
     tiny = Workload("tiny", dict, 1, 20, "loss")
     cells = Cells(tmp_path / "results.json")
+    assert race.unfinished(cells, "tiny", tiny, plan) == list(everyone)
     race.run(cells, "tiny", tiny, plan)
-    everyone = of_workload(full_batch=False)
+    assert race.unfinished(cells, "tiny", tiny, plan) == []
+    assert race.unfinished(cells, "tiny", tiny._replace(updates=40), plan) == list(everyone)
     assert len(made) == len(everyone) * 5
     draws = ALL["NAGD"].draws(tiny)[:3]
     best = min(draws, key=lambda draw: draw.rate)
@@ -262,6 +287,12 @@ def test_only_what_is_missing_is_run(tmp_path, monkeypatch, capsys):
     made.clear()
     race.run(Cells(tmp_path / "results.json"), "tiny", tiny, plan)
     assert made == []
+    assert len(timings) == 1
+    cells.add("tiny", report.SPEED, {"ms": {"NAGD": 1.0}})
+    assert race.unfinished(cells, "tiny", tiny, plan) == list(everyone)
+    cells.add("tiny", "NAGD, trial 1", {"loss": [1.0], "settings": {}, "updates": 1})
+    assert race.unfinished(cells, "tiny", tiny, plan) == ["NAGD"]
+    made.clear()
     race.run(Cells(tmp_path / "results.json"), "tiny", tiny._replace(updates=40), plan)
     assert len(made) == len(everyone) * 5  # All of it, for what is there is of 20 updates.
     assert "tiny: NAGD, trial 0" in capsys.readouterr().out
@@ -290,4 +321,5 @@ def test_updates_are_timed_in_turn(logistic, monkeypatch):
 def test_figures_can_be_drawn_of_what_did_not_end(cells, tmp_path):
     table = {"digits": report.scores(cells, "digits", SEEDS)}
     table["digits"][1]["Adam"] = table["digits"][1]["Adam"]._replace(end=math.inf)
+    table["digits"][1]["Nadam"] = table["digits"][1]["Nadam"]._replace(end=0.0)
     assert all(path.stat().st_size > 1000 for path in figures.draw(table, tmp_path))

@@ -173,7 +173,7 @@ def small():
         return tf.data.Dataset.from_tensor_slices((x[rows], x[rows]))
 
     return experiment.Experiment(
-        columns((0.9,)), (0.01,), 12, 4, 8, curves.model, curves.schedule, batches, (x, x)
+        "small", columns((0.9,)), (0.01,), 12, 4, 8, curves.model, curves.schedule, batches, (x, x)
     )
 
 
@@ -182,7 +182,7 @@ def small():
 def test_goes_on_where_it_was_interrupted(column, tmp_path, monkeypatch):
     cell = experiment.Cell(column, 0.01, 12, 0)
     whole = experiment.train(small(), cell, tmp_path)
-
+    experiment.forget(small(), cell, tmp_path)
     made = []
 
     def saved(*arguments):
@@ -196,9 +196,15 @@ def test_goes_on_where_it_was_interrupted(column, tmp_path, monkeypatch):
     with pytest.raises(Stopped):
         experiment.train(small(), cell, tmp_path)
     monkeypatch.undo()
+    # Others have files of their own.
+    experiment.train(small(), cell._replace(seed=1), tmp_path)
     again = experiment.train(small(), cell, tmp_path)
     assert again["errors"] == whole["errors"]
     assert len(whole["errors"]) == 3
+    # Stopped before the result was stored: the last piece is made again.
+    assert experiment.train(small(), cell, tmp_path)["errors"] == whole["errors"]
+    for seed in (0, 1):
+        experiment.forget(small(), cell._replace(seed=seed), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -248,6 +254,31 @@ def test_rates_that_are_close_in_short_runs_are_told_apart_by_long_ones(tmp_path
     assert said() == ([0.05, 0.01], 0.05)
     add(0.05, problem.updates, 0.4)
     assert said() == ([0.05, 0.01], 0.01)
+
+
+def test_if_no_short_run_ends_the_smallest_rate_is_tried(tmp_path):
+    cells, problem = Cells(tmp_path / "results.json"), small()._replace(rates=(0.1, 0.05, 0.01))
+    for rate in problem.rates:
+        cell = experiment.Cell(Column(0.9, "N"), rate, problem.short, 0)
+        cells.add("small", cell.key(), {"errors": [math.nan]})
+    assert results.candidates(cells, "small", problem, Column(0.9, "N")) == [0.01]
+
+
+def test_two_processes_add_to_one_file(tmp_path):
+    one, other = Cells(tmp_path / "results.json"), Cells(tmp_path / "results.json")
+    one.add("group", "a", {"x": 1})
+    other.add("group", "b", {"x": 2})
+    both = Cells(tmp_path / "results.json")
+    assert [both.of("group", name)["x"] for name in "ab"] == [1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_file_that_is_not_json_is_named_and_kept(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('{"curves": {')
+    with pytest.raises(ValueError, match=r"results\.json is not JSON .*: mend it"):
+        Cells(path)
+    assert path.read_text() == '{"curves": {'
 
 
 def test_errors_that_rise_again():

@@ -49,9 +49,18 @@ def main() -> int:
     cells = Cells(arguments.results)
     names = arguments.workloads or list(WORKLOADS)
     plan = QUICK if arguments.quick else WHOLE
-    for name in [] if arguments.report else names:
-        run(cells, name, shortened(WORKLOADS[name], plan.part), plan)
-    return report.write(cells, names, plan.seeds, arguments.output or arguments.results.parent)
+    whole = []
+    for name in names:
+        workload = shortened(WORKLOADS[name], plan.part)
+        if not arguments.report:
+            run(cells, name, workload, plan)
+        if lacking := unfinished(cells, name, workload, plan):
+            print(f"{name}: not reported, for runs are missing of: {'; '.join(lacking)}")
+        else:
+            whole.append(name)
+    if whole:
+        report.write(cells, whole, plan.seeds, arguments.output or arguments.results.parent)
+    return 0
 
 
 def shortened(workload: Workload, part: int) -> Workload:
@@ -74,9 +83,26 @@ def run(cells: Cells, name: str, workload: Workload, plan: Plan) -> None:
             end = report.last(cells.of(name, key), workload.judged)
             passed = time.monotonic() - began
             print(f"{passed:6.0f} s  {name}: {key}: {end:.4g}", flush=True)
-    if not cells.of(name, report.SPEED):
+    if not timed(cells, name, workload):
         problem = problem or workload.make()
         cells.add(name, report.SPEED, speed.measured(workload, problem, models, plan.rounds))
+
+
+def timed(cells: Cells, name: str, workload: Workload) -> bool:
+    """Returns whether updates of all contestants were timed."""
+    times = (cells.of(name, report.SPEED) or {"ms": {}})["ms"]
+    return set(times) == set(of_workload(full_batch=not workload.batch))
+
+
+def unfinished(cells: Cells, name: str, workload: Workload, plan: Plan) -> list[str]:
+    """Returns the contestants of which runs, or whose times, are missing."""
+    contestants = of_workload(full_batch=not workload.batch)
+    found = [
+        who
+        for who, contestant in contestants.items()
+        if next(missing(cells, name, workload, who, contestant, plan), None)
+    ]
+    return found or ([] if timed(cells, name, workload) else list(contestants))
 
 
 def missing(

@@ -47,10 +47,10 @@ def _heat(table: Table, path: Path) -> Path:
     ratios = np.full((len(rows), len(names)), np.nan)
     for j, name in enumerate(names):
         found = table[name][1]
-        best = min(score.end for score in found.values())
+        best = max(min(score.end for score in found.values()), np.finfo(float).tiny)
         for i, who in enumerate(rows):
             if who in found:
-                ratios[i, j] = found[who].end / best
+                ratios[i, j] = max(found[who].end, best) / best
     figure, axis = pyplot.subplots(figsize=(1.3 * len(names) + 3, 0.42 * len(rows) + 1.5))
     shown = np.log10(np.clip(ratios, 1, 10))
     axis.imshow(shown, cmap="RdYlGn_r", vmin=0, vmax=1, aspect="auto")

@@ -39,14 +39,17 @@ def last(found: dict[str, Any] | None, judged: str) -> float:
 
 
 def curve(found: dict[str, Any], judged: str) -> np.ndarray:
-    """Returns the best number so far at each reading; a run that broke off stays where it was."""
+    """Returns the best number so far at each reading; infinite until one is finite."""
     values = [math.inf if x is None else x for x in found[judged]]
     values += [math.inf] * (READINGS - len(values))
     return np.minimum.accumulate(values)
 
 
 def scores(cells: Cells, name: str, seeds: tuple[int, ...]) -> tuple[float, dict[str, Score]]:
-    """Returns the target of a workload, and the scores of all that have run on it."""
+    """Returns the target of a workload, and the scores of all that have run on it.
+
+    One of Keras' optimizers must have.
+    """
     judged = WORKLOADS[name].judged
     runs: dict[str, list[dict[str, Any]]] = {}
     for who in ALL:
@@ -69,7 +72,8 @@ def _score(runs: list[dict[str, Any]], judged: str, target: float, ms: float) ->
     ends = [last(run, judged) for run in runs]
     reached = []
     for run in runs:
-        there = np.flatnonzero(curve(run, judged) <= target)
+        values = curve(run, judged)
+        there = np.flatnonzero(np.isfinite(values) & (values <= target))
         reached.append((there[0] + 1) * run["updates"] if len(there) else math.inf)
     accuracies = [run["accuracy"][-1] or 0.0 for run in runs if "accuracy" in run]
     return Score(
@@ -114,21 +118,23 @@ Table = dict[str, tuple[float, dict[str, Score]]]
 def profile(table: Table, what: str, factors: np.ndarray) -> dict[str, np.ndarray]:
     """Returns, for each, the share of workloads whose target it reached within factors of the best.
 
+    Only those that took part everywhere are looked at.
+
     Args:
         table: the scores.
         what: `to_target` or `seconds`.
         factors: at least 1.
     """
-    shares = {}
-    for who in ALL:
-        if not all(who in found for _, found in table.values()):
-            continue  # It did not take part everywhere.
-        ratios = []
-        for _, found in table.values():
-            best = min(getattr(score, what) for score in found.values())
-            ratios.append(getattr(found[who], what) / best if math.isfinite(best) else math.inf)
-        shares[who] = np.mean(np.array(ratios)[:, None] <= factors, axis=0)
-    return shares
+    everywhere = [who for who in ALL if all(who in found for _, found in table.values())]
+    ratios: dict[str, list[float]] = {who: [] for who in everywhere}
+    for _, found in table.values():
+        values = {who: getattr(found[who], what) for who in everywhere}
+        best = min(values.values(), default=math.inf)
+        for who, value in values.items():
+            ratios[who].append(value / best if math.isfinite(best) else math.inf)
+    return {
+        who: np.mean(np.array(each)[:, None] <= factors, axis=0) for who, each in ratios.items()
+    }
 
 
 def page(table: Table) -> str:
@@ -157,19 +163,12 @@ def page(table: Table) -> str:
     return "\n".join(lines)
 
 
-def write(cells: Cells, names: list[str], seeds: tuple[int, ...], folder: Path) -> int:
-    """Prints the tables, and draws the figures of the workloads that are whole; returns 0."""
+def write(cells: Cells, names: list[str], seeds: tuple[int, ...], folder: Path) -> None:
+    """Prints the tables of some workloads, and draws their figures."""
     from benchmarks.race import figures
 
-    table = {}
-    for name in names:
-        try:
-            table[name] = scores(cells, name, seeds)
-        except ValueError:  # no built-in has run
-            print(f"{name}: nothing to report yet")
-    if table:
-        print(sizes(), ranges(), page(table), sep="\n\n")
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in figures.draw(table, folder):
-            print(path)
-    return 0
+    table = {name: scores(cells, name, seeds) for name in names}
+    print(sizes(), ranges(), page(table), sep="\n\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in figures.draw(table, folder):
+        print(path)

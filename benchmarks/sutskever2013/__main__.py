@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.cells import Cells
 from benchmarks.sutskever2013 import addition, curves, paper
 from benchmarks.sutskever2013.columns import NESTEROV, NONE, Column
-from benchmarks.sutskever2013.experiment import Cell, Experiment, train
+from benchmarks.sutskever2013.experiment import Cell, Experiment, forget, train
 from benchmarks.sutskever2013.results import HERE, candidates, chosen
 
 EXPERIMENTS = {"curves": curves.experiment, "addition": addition.experiment}
@@ -44,6 +44,7 @@ def main() -> int:
         while cell := next(missing(results, name, experiment), None):
             print(f"{name}: {cell.key()}", flush=True)
             results.add(name, cell.key(), train(experiment, cell, arguments.results.parent))
+            forget(experiment, cell, arguments.results.parent)
     return 0
 
 

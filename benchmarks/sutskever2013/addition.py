@@ -118,6 +118,7 @@ class Batches(keras.utils.PyDataset):
 def experiment() -> Experiment:
     """Returns the experiment."""
     return Experiment(
+        name="addition",
         columns=columns((0.9, 0.98, 0.995)),
         rates=(1e-3, 1e-4, 1e-5, 1e-6),
         updates=UPDATES,

@@ -18,7 +18,7 @@ INCOMING = 15  # weights of a unit that are not zero at first
 MARGIN, THICKNESS = 4.0, 1.0  # of a curve, in pixels
 UPDATES, PERIOD, DROP = 75_000, 250, 1_000
 PIECE = 1_000  # updates, which are ten passes through all images
-SAMPLES = 48  # points of a curve, so close to each other that they cannot be told apart
+SAMPLES = 48  # points of a curve; the longest has them 2 pixels apart, and is dimmer between them
 
 
 def images(count: int = COUNT, seed: int = 0) -> np.ndarray:
@@ -134,6 +134,7 @@ def batches(seed: int, piece: int) -> Any:
 def experiment() -> Experiment:
     """Returns the experiment."""
     return Experiment(
+        name="curves",
         columns=columns((0.9, 0.99, 0.995, 0.999)),
         rates=(0.05, 0.01, 0.005, 0.001, 0.0005, 0.0001),
         updates=UPDATES,

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from benchmarks.cells import replace
 from benchmarks.sutskever2013.columns import NESTEROV, Column
 from nagd_keras import callbacks, saving
 
@@ -18,6 +20,7 @@ class Experiment(NamedTuple):
     """A network, its data, and the columns that are tried.
 
     Attributes:
+        name: that of its results.
         columns: the methods.
         rates: the learning rates, from which short runs choose.
         updates: of a long run.
@@ -29,6 +32,7 @@ class Experiment(NamedTuple):
         examined: inputs and targets of which the error is reported.
     """
 
+    name: str
     columns: list[Column]
     rates: tuple[float, ...]
     updates: int
@@ -56,24 +60,22 @@ class Cell(NamedTuple):
 def train(experiment: Experiment, cell: Cell, folder: Path) -> dict[str, Any]:
     """Trains one cell, from where it was interrupted; returns its errors, one for each piece.
 
-    It ends early if the error is not finite. What is kept between pieces is one file each of
-    weights and of errors; the second names the piece that the first must be of.
+    It ends early if the error is not finite. What is kept between pieces is a file of weights and
+    one of errors, which `forget` deletes.
     """
     model, settings = experiment.model(cell.seed)
     schedule = experiment.schedule(cell.column, cell.updates)
     model.compile(optimizer=cell.column.optimizer(cell.rate, schedule), **settings)
     model.optimizer.build(model.trainable_variables)
-    weights, notes = folder / "piece.weights.h5", folder / "piece.json"
-    found: dict[str, Any] = {"key": cell.key(), "errors": [], "seconds": 0.0}
-    if weights.exists() and notes.exists():
-        kept = json.loads(notes.read_text())
-        if kept["key"] == cell.key():
-            saving.load_weights(model, weights)
-            done = int(model.optimizer.iterations.numpy()) // experiment.piece
-            found = {**kept, "errors": kept["errors"][:done]}
+    weights, notes = kept(experiment, cell, folder)
+    errors, seconds = [], []
+    if weights.exists():
+        saving.load_weights(model, weights)
+        done = int(model.optimizer.iterations) // experiment.piece
+        errors, seconds = (each[:done] for each in json.loads(notes.read_text()))
     pieces = math.ceil(cell.updates / experiment.piece)
     bar = keras.utils.Progbar(cell.updates, stateful_metrics=["error"])
-    for piece in range(len(found["errors"]), pieces):
+    for piece in range(len(errors), pieces):
         began = time.monotonic()
         updates = min(experiment.piece, cell.updates - piece * experiment.piece)
         model.fit(
@@ -84,19 +86,29 @@ def train(experiment: Experiment, cell: Cell, folder: Path) -> dict[str, Any]:
             shuffle=False,  # Batches are, already.
             verbose=0,
         )
-        found["errors"].append(error(model, experiment, cell.column))
-        found["seconds"] += time.monotonic() - began
-        last = piece + 1 == pieces or not math.isfinite(found["errors"][-1])
+        errors.append(error(model, experiment, cell.column))
+        seconds.append(time.monotonic() - began)
+        last = piece + 1 == pieces or not math.isfinite(errors[-1])
         done = piece * experiment.piece + updates
-        bar.update(done, [("error", found["errors"][-1])], finalize=last)
+        bar.update(done, [("error", errors[-1])], finalize=last)
         if last:
             break
         # In this order: weights of a piece whose error is missing would be trained on too far.
-        notes.write_text(json.dumps(found))
+        replace(notes, json.dumps([errors, seconds]))
         saving.save_weights(model, weights)
-    for path in (weights, notes):
+    return {"errors": errors, "seconds": round(sum(seconds), 1)}
+
+
+def kept(experiment: Experiment, cell: Cell, folder: Path) -> tuple[Path, Path]:
+    """Returns the files of weights, and of errors and seconds, of a run that is not at its end."""
+    stem = re.sub(r"[^\w.]+", "-", f"piece {experiment.name} {cell.key()}")
+    return folder / f"{stem}.weights.h5", folder / f"{stem}.json"
+
+
+def forget(experiment: Experiment, cell: Cell, folder: Path) -> None:
+    """Deletes them: when the result is stored, and not before."""
+    for path in kept(experiment, cell, folder):
         path.unlink(missing_ok=True)
-    return {"errors": found["errors"], "seconds": round(found["seconds"], 1)}
 
 
 def error(model: keras.Model, experiment: Experiment, column: Column) -> float:

@@ -63,7 +63,7 @@ def markdown(cells: Cells, name: str, experiment: Experiment, spread: int, seeds
         error = end(found)
         cell = [
             str(column),
-            f"{rate:g}",
+            f"{rate:g}" if found else "—",
             number(error),
             number(error / base if math.isfinite(base) else math.nan),
             f"{paper:g}",

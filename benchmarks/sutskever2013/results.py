@@ -38,6 +38,8 @@ def candidates(results: Cells, name: str, experiment: Experiment, column: Column
     If the smallest of them is too large for a long run, whose error rises again, so is the next.
     """
     errors = by_rate(results, name, experiment, column)
+    if math.isinf(errors[0][0]):
+        return [min(experiment.rates)]  # None of them says more of a larger one.
     found = [rate for error, rate in errors if error <= CLOSE * errors[0][0]]
     for rate in sorted(experiment.rates, reverse=True):
         run = long_run(results, name, experiment, column, min(found))
