@@ -120,8 +120,11 @@ def test_the_momentum_of_addition():
 
 def test_the_page_has_the_tables():
     page = (Path(__file__).parent.parent / "docs" / "sutskever2013.md").read_text()
+    for name, make in tables.EXPERIMENTS.items():
+        arguments = Cells(results.HERE), name, make()
+        assert paper.markdown(*arguments, tables.SPREAD, tables.SEEDS) in page
+        assert next(tables.missing(*arguments), None) is None
     arguments = Cells(results.HERE), "curves", curves.experiment()
-    assert paper.markdown(*arguments, tables.SPREAD, tables.SEEDS) in page
     assert paper.drop(*arguments) in page
     assert paper.claims_markdown(*arguments) in page
 
@@ -178,7 +181,13 @@ def small():
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the benchmark runs on TensorFlow")
-@pytest.mark.parametrize("column", columns((0.9,)), ids=str)
+@pytest.mark.parametrize(
+    "column",
+    [
+        pytest.param(column, marks=[] if column.method == "N" else pytest.mark.long, id=str(column))
+        for column in columns((0.9,))
+    ],
+)
 def test_goes_on_where_it_was_interrupted(column, tmp_path, monkeypatch):
     cell = experiment.Cell(column, 0.01, 12, 0)
     whole = experiment.train(small(), cell, tmp_path)
