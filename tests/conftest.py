@@ -10,8 +10,12 @@ import pytest
 
 from tests.limits import reason
 
-# The same examples on every run, and no deadline: the first call of an operation compiles it.
-hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=30)
+# The same examples on every run, and no deadline: the first call of an operation compiles it. JAX
+# compiles each for every shape, which takes it as long for ten examples as the others for thirty.
+EXAMPLES = 10 if keras.backend.backend() == "jax" else 30
+hypothesis.settings.register_profile(
+    "tests", deadline=None, derandomize=True, max_examples=EXAMPLES
+)
 hypothesis.settings.load_profile("tests")
 
 

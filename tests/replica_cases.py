@@ -19,6 +19,7 @@ class Settings:
     spoiled: bool = False  # whether one sample, so one replica's share, is NaN
     constraint: str | None = None
     decides: tuple[str, ...] = ()  # the counters that must have moved
+    long: bool = False  # whether it is left to the long tests
 
 
 @dataclass(frozen=True)
@@ -27,45 +28,54 @@ class Callbacks:
 
     make: Callable[[], list[Any]]
     spoiled: bool = False
+    long: bool = False
 
 
 _SKIP, _TWO = {"skip_nonfinite": True}, {"gradient_accumulation_steps": 2}
 _SKIPS, _RESTARTS = ("skipped_updates",), ("restarts",)
 SETTINGS = {
     "nothing else": Settings(),
-    "clipnorm": Settings({"clipnorm": 0.05}),
-    "global_clipnorm": Settings({"global_clipnorm": 0.05}),
+    "clipnorm": Settings({"clipnorm": 0.05}, long=True),
+    "global_clipnorm": Settings({"global_clipnorm": 0.05}, long=True),
     "restart, gradient": Settings({"restart": "gradient"}, momentum=0.99, decides=_RESTARTS),
-    "restart, speed": Settings({"restart": "speed"}, momentum=0.99, decides=_RESTARTS),
+    "restart, speed": Settings({"restart": "speed"}, momentum=0.99, decides=_RESTARTS, long=True),
     "skip and restart": Settings(
         {**_SKIP, "restart": "gradient"},
         momentum=0.99,
         spoiled=True,
         decides=_SKIPS + _RESTARTS,
     ),
-    "skip and clip": Settings({**_SKIP, "clipvalue": 0.02}, spoiled=True, decides=_SKIPS),
-    "skip and constraint": Settings(_SKIP, spoiled=True, constraint="unit_norm", decides=_SKIPS),
-    "accumulation": Settings(_TWO),
+    "skip and clip": Settings(
+        {**_SKIP, "clipvalue": 0.02}, spoiled=True, decides=_SKIPS, long=True
+    ),
+    "skip and constraint": Settings(
+        _SKIP, spoiled=True, constraint="unit_norm", decides=_SKIPS, long=True
+    ),
+    "accumulation": Settings(_TWO, long=True),
     "accumulation, clipped, decayed": Settings(
         {**_TWO, "global_clipnorm": 0.05, "weight_decay": 0.1}
     ),
-    "accumulation and restart": Settings({**_TWO, "restart": "gradient"}, decides=_RESTARTS),
-    "ema_overwrite_frequency": Settings({"use_ema": True, "ema_overwrite_frequency": 3}),
+    "accumulation and restart": Settings(
+        {**_TWO, "restart": "gradient"}, decides=_RESTARTS, long=True
+    ),
+    "ema_overwrite_frequency": Settings({"use_ema": True, "ema_overwrite_frequency": 3}, long=True),
     "average, accumulation and skip": Settings(
         {"use_ema": True, "ema_overwrite_frequency": 2, **_TWO, **_SKIP},
         spoiled=True,
         decides=_SKIPS,
     ),
     "multipliers": Settings({"learning_rate_multipliers": {"bias": 2.0, "out": 0.0}}),
-    "embedding, clipped": Settings({"global_clipnorm": 0.05}, table=True),
-    "embedding, lazy, clipped": Settings({"sparse_updates": "lazy", "clipnorm": 0.05}, table=True),
+    "embedding, clipped": Settings({"global_clipnorm": 0.05}, table=True, long=True),
+    "embedding, lazy, clipped": Settings(
+        {"sparse_updates": "lazy", "clipnorm": 0.05}, table=True, long=True
+    ),
     "embedding, lazy, restart": Settings(
         {"sparse_updates": "lazy", "restart": "gradient"},
         momentum=0.99,
         table=True,
         decides=_RESTARTS,
     ),
-    "embedding, slot_dtype": Settings({"slot_dtype": "float64"}, table=True),
+    "embedding, slot_dtype": Settings({"slot_dtype": "float64"}, table=True, long=True),
 }
 # Those that several processes try as well.
 WORKERS = (
@@ -79,15 +89,17 @@ WORKERS = (
 )
 CALLBACKS = {
     "MomentumScheduler": Callbacks(
-        lambda: [callbacks.MomentumScheduler(schedules.SutskeverMomentum(0.99, 2))]
+        lambda: [callbacks.MomentumScheduler(schedules.SutskeverMomentum(0.99, 2))],
+        long=True,
     ),
     "ReduceLROnPlateau": Callbacks(
-        lambda: [keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=1.0)]
+        lambda: [keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=1.0)],
+        long=True,
     ),
     "OneCycle": Callbacks(lambda: [callbacks.OneCycle(0.25)]),
     "AdaptiveRestart": Callbacks(lambda: [callbacks.AdaptiveRestart(every_n_batches=2)]),
-    "EvaluateAtIterate": Callbacks(lambda: [callbacks.EvaluateAtIterate()]),
+    "EvaluateAtIterate": Callbacks(lambda: [callbacks.EvaluateAtIterate()], long=True),
     "HyperparameterMonitor": Callbacks(lambda: [callbacks.HyperparameterMonitor(norms=True)]),
-    "StopAtTolerance": Callbacks(lambda: [callbacks.StopAtTolerance(0.9)]),
+    "StopAtTolerance": Callbacks(lambda: [callbacks.StopAtTolerance(0.9)], long=True),
     "DivergenceGuard": Callbacks(lambda: [callbacks.DivergenceGuard()], spoiled=True),
 }

@@ -1,6 +1,7 @@
 """Trains with two replicas and with one device, and prints what came of it as JSON.
 
-A process of its own, since devices are set up once: `python -m tests.replicas FOLDER`.
+A process of its own, since devices are set up once: `python -m tests.replicas FOLDER`, and `long`
+behind it for what only the long tests ask for.
 """
 
 import contextlib
@@ -139,8 +140,11 @@ def losses_of_keras() -> list[list[float]]:
     return [two, train()]
 
 
-def saved(folder: Path) -> dict[str, Any]:
-    """What goes on from a state that was saved by another number of replicas, or by as many."""
+def saved(folder: Path, inside: bool) -> dict[str, Any]:
+    """What goes on from a state that was saved by another number of replicas, or by as many.
+
+    The file is written in the scope of the saver, or outside.
+    """
 
     def start() -> Any:
         model = network(lambda: NAGD(0.125, schedules.NesterovMomentum(), restart="speed"))
@@ -154,23 +158,22 @@ def saved(folder: Path) -> dict[str, Any]:
     found = {}
     scopes: dict[str, Any] = {"two replicas": BOTH.scope, "one device": contextlib.nullcontext}
     for saver, scope in scopes.items():
-        for inside in (True, False):
-            with scope():
-                model = start()
-            with scope() if inside else contextlib.nullcontext():
-                model.save(folder / "model.keras")
-                model.save_weights(folder / "model.weights.h5")
-                note = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
-                note.write(str(folder / "checkpoint"))
-            with scope():
-                wanted = on(model)
-            for loader, other in scopes.items():
-                # The scope in which a file is written matters to none of these, or to all.
-                for how in (from_model, from_weights, from_checkpoint)[: 3 if inside else 1]:
-                    with other():
-                        again = on(how(folder))
-                    name = f"{saver}, {'inside' if inside else 'outside'}, {loader}: {how.__name__}"
-                    found[name] = [deviation(again, wanted), counters(again), counters(wanted)]
+        with scope():
+            model = start()
+        with scope() if inside else contextlib.nullcontext():
+            model.save(folder / "model.keras")
+            model.save_weights(folder / "model.weights.h5")
+            note = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+            note.write(str(folder / "checkpoint"))
+        with scope():
+            wanted = on(model)
+        for loader, other in scopes.items():
+            # The scope in which a file is written matters to none of these, or to all.
+            for how in (from_model, from_weights, from_checkpoint)[: 3 if inside else 1]:
+                with other():
+                    again = on(how(folder))
+                name = f"{saver}, {'inside' if inside else 'outside'}, {loader}: {how.__name__}"
+                found[name] = [deviation(again, wanted), counters(again), counters(wanted)]
     return found
 
 
@@ -307,15 +310,22 @@ def refused() -> dict[str, str]:
     return found
 
 
-def main(folder: Path) -> dict[str, Any]:
+def main(folder: Path, long: bool) -> dict[str, Any]:
+    found = {
+        "settings": {name: settings(case) for name, case in SETTINGS.items() if case.long == long},
+        "callbacks": {
+            name: callback(case) for name, case in CALLBACKS.items() if case.long == long
+        },
+        "saved": saved(folder, inside=not long),
+    }
+    if long:
+        return found
     return {
-        "settings": {name: settings(case) for name, case in SETTINGS.items()},
-        "callbacks": {name: callback(case) for name, case in CALLBACKS.items()},
+        **found,
         "live": live(),
         "scheduled": scheduled(),
         "losses of Keras": losses_of_keras(),
         "beside Keras": [beside_keras({}), beside_keras({"clipnorm": 0.05})],
-        "saved": saved(folder),
         "adopted": adopted(),
         "range test": range_test(),
         "mixed_float16": mixed_float16(),
@@ -325,4 +335,4 @@ def main(folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":  # Not where pytest looks for doctests.
     BOTH, OTHERS = strategies()
-    print("found:", json.dumps(main(Path(sys.argv[1]))))
+    print("found:", json.dumps(main(Path(sys.argv[1]), len(sys.argv) > 2)))

@@ -19,19 +19,18 @@ pytestmark = pytest.mark.skipif(
 )
 # The gradient of a batch, added up in another order, in each of up to 16 updates.
 AGREES = TRAJECTORY["float32"]
-SAVED = [
-    f"{saver}, {where}, {loader}: {how}"
+SAVED = {
+    f"{saver}, {where}, {loader}: {how}": where == "outside"
     for saver in ("two replicas", "one device")
     for where in ("inside", "outside")
     for loader in ("two replicas", "one device")
     for how in ("from_model", "from_weights", "from_checkpoint")[: 3 if where == "inside" else 1]
-]
+}
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def trained(folder, *arguments):
     result = subprocess.run(
-        [sys.executable, "-m", "tests.replicas", str(tmp_path_factory.mktemp("replicas"))],
+        [sys.executable, "-m", "tests.replicas", str(folder), *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -41,9 +40,31 @@ def found(tmp_path_factory):
     return json.loads(result.stdout.rpartition("found:")[2])
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_two_replicas_train_as_one_device(found, name):
-    case, result = SETTINGS[name], found["settings"][name]
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("replicas"))
+
+
+@pytest.fixture(scope="module")
+def found_long(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("replicas"), "long")
+
+
+def cases(long):
+    """Names, and the fixtures that have what was found; some are left to the long tests."""
+    return [
+        pytest.param(name, "found_long", marks=pytest.mark.long, id=name)
+        if later
+        else pytest.param(name, "found", id=name)
+        for name, later in long.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), cases({name: case.long for name, case in SETTINGS.items()})
+)
+def test_two_replicas_train_as_one_device(request, name, where):
+    case, result = SETTINGS[name], request.getfixturevalue(where)["settings"][name]
     assert result["deviation"] <= AGREES
     assert result["counters"][0] == result["counters"][1]
     counts = dict(
@@ -55,9 +76,11 @@ def test_two_replicas_train_as_one_device(found, name):
         assert counts[counter] > 0, "nothing was decided"
 
 
-@pytest.mark.parametrize("name", CALLBACKS)
-def test_callbacks_act_on_all_replicas(found, name):
-    result = found["callbacks"][name]
+@pytest.mark.parametrize(
+    ("name", "where"), cases({name: case.long for name, case in CALLBACKS.items()})
+)
+def test_callbacks_act_on_all_replicas(request, name, where):
+    result = request.getfixturevalue(where)["callbacks"][name]
     assert result["deviation"] <= AGREES
     assert result["counters"][0] == result["counters"][1]
     two, one = result["logs"]
@@ -91,13 +114,16 @@ def test_clips_what_is_summed_and_keras_what_is_not(found):
     assert clipped > 100 * AGREES
 
 
-def test_there_is_nothing_else_that_was_saved(found):
-    assert sorted(found["saved"]) == sorted(SAVED)
+@pytest.mark.parametrize("name", ["found", pytest.param("found_long", marks=pytest.mark.long)])
+def test_there_is_nothing_else_that_was_saved(request, name):
+    long = name == "found_long"
+    found = request.getfixturevalue(name)
+    assert sorted(found["saved"]) == sorted(x for x, later in SAVED.items() if later == long)
 
 
-@pytest.mark.parametrize("name", SAVED)
-def test_goes_on_from_another_number_of_replicas(found, name):
-    deviation, counters, wanted = found["saved"][name]
+@pytest.mark.parametrize(("name", "where"), cases(SAVED))
+def test_goes_on_from_another_number_of_replicas(request, name, where):
+    deviation, counters, wanted = request.getfixturevalue(where)["saved"][name]
     assert deviation <= AGREES
     assert counters == wanted
 
