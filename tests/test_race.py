@@ -13,8 +13,8 @@ if keras.backend.backend() != "tensorflow":
 
 from benchmarks.cells import Cells
 from benchmarks.race import __main__ as race
-from benchmarks.race import figures, report, speed, trial
-from benchmarks.race.contestants import ALL, BUILT_IN, DRAWS, OURS, at_average, of_workload
+from benchmarks.race import figures, plan, report, speed, trial
+from benchmarks.race.contestants import ALL, BUILT_IN, DRAWS, OURS, Draw, at_average, of_workload
 from benchmarks.race.workload import Workload, paired
 from benchmarks.race.workloads import WORKLOADS
 from tests.drivers import to_float64
@@ -24,44 +24,51 @@ NAMES = {"Muon", "ScheduleFreeAdamW"}
 HERE = {name for name in ALL if name not in NAMES or hasattr(keras.optimizers, name)}
 
 
-def test_every_contestant_draws_as_many_trials_from_its_ranges():
-    workload = WORKLOADS["curves"]
+def test_every_contestant_draws_as_many_trials_around_its_pilots_best():
     for contestant in ALL.values():
-        draws = contestant.draws(workload)
+        draws = contestant.draws(0.02)
         assert len(draws) == DRAWS >= 6
-        assert draws == contestant.draws(workload)
-        scale = workload.scale if contestant.scaled else workload.relative
+        assert draws == contestant.draws(0.02)
         # A cycle falls by itself, and an average takes the place of a decay.
         wanted = {False, True} if contestant.decays else {False}
         assert {draw.decays for draw in draws} == wanted
         for draw in draws:
-            assert contestant.rates[0] <= draw.rate / scale * 1.01
-            assert draw.rate / scale <= contestant.rates[1] * 1.01
+            assert draw.rate / (0.02 * contestant.factor) * 1.01 >= 0.1
+            assert draw.rate / (0.02 * contestant.factor) <= 10 * 1.01
             assert contestant.rests[0] <= draw.rest * 1.01
             assert draw.rest <= contestant.rests[1] * 1.01
 
 
 def test_the_same_points_of_all_ranges():
     def points(contestant):
-        low, high = map(math.log, contestant.rates)
-        rates = [draw.rate for draw in contestant.draws(WORKLOADS["digits"])]
-        return [(math.log(rate) - low) / (high - low) for rate in rates]
+        return [math.log10(draw.rate / contestant.factor) / 2 + 0.5 for draw in contestant.draws(1)]
 
     first, *others = (points(each) for each in ALL.values())
     for other in others:
         np.testing.assert_allclose(other, first, atol=0.005)
-    assert min(first) < 0.2
-    assert max(first) > 0.8
+    assert 0 <= min(first) < 0.2
+    assert 0.8 < max(first) <= 1
 
 
 def test_nagd_and_its_peer_are_tuned_alike():
     ours, peer = OURS["NAGD"], BUILT_IN["SGD, Nesterov"]
-    assert ours.draws(WORKLOADS["text"]) == peer.draws(WORKLOADS["text"])
+    assert ours.draws(0.3) == peer.draws(0.3)
+    assert ours.pilot == peer.pilot
+
+
+def test_both_kinds_have_pilots_of_the_same_size():
+    assert {each.pilot for each in ALL.values()} == set(plan.PILOTS)
+    momentum, adam = (plan.PILOTS[who].rates for who in ("SGD, Nesterov", "Adam"))
+    assert len(momentum) == len(adam) == 11
+    assert (momentum[0], momentum[-1]) == (1e-4, 10)
+    assert (adam[0], adam[-1]) == (1e-5, 1)
+    for rates in (momentum, adam):
+        np.testing.assert_allclose(np.diff(np.log10(rates)), 0.5, atol=0.02)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name in HERE])
 def test_a_contestant_descends(name):
-    optimizer = ALL[name].make(ALL[name].draws(WORKLOADS["logistic"])[0], 20)
+    optimizer = ALL[name].make(ALL[name].draws(0.1)[0], 20)
     variable = keras.Variable([[3.0, -4.0], [2.0, 1.0]])
     for _ in range(3):
         optimizer.apply([keras.ops.sign(variable.value)], [variable])
@@ -71,7 +78,7 @@ def test_a_contestant_descends(name):
 @pytest.mark.parametrize("name", sorted({"NAGD, restart", "ScheduleFreeAdamW"} & HERE))
 def test_a_contestant_trains_and_is_judged(name, logistic):
     contestant = ALL[name]
-    draw = contestant.draws(logistic)[0]
+    draw = contestant.draws(0.1)[0]
     found, _ = trial.train(logistic, logistic.make(), contestant, draw, seed=1)
     assert found["updates"] == 2
     assert len(found["loss"]) == len(found["accuracy"]) == trial.READINGS
@@ -88,7 +95,7 @@ def test_a_run_makes_its_updates_and_no_more(logistic):
     assert all(w.updates % trial.READINGS == 0 for w in WORKLOADS.values())
     longer = logistic._replace(updates=30 * trial.READINGS)  # not whole executions of 20
     contestant = BUILT_IN["SGD"]
-    draw = contestant.draws(longer)[0]
+    draw = contestant.draws(0.1)[0]
     found, model = trial.train(longer, longer.make(), contestant, draw, seed=1)
     assert int(model.optimizer.iterations) == longer.updates == found["updates"] * trial.READINGS
 
@@ -96,7 +103,7 @@ def test_a_run_makes_its_updates_and_no_more(logistic):
 @pytest.mark.parametrize("name", [name for name in ALL if name in HERE])
 def test_the_first_update_starts_at_the_initial_weights(name, logistic):
     problem = logistic.make()
-    tiny = ALL[name].draws(logistic)[0]._replace(rate=1e-6, decays=False)
+    tiny = ALL[name].draws(0.1)[0]._replace(rate=1e-6, decays=False)
     model = trial.compiled(logistic, problem, ALL[name], tiny, seed=1)
     before = [to_float64(v) for v in model.trainable_variables]
     data = trial.batches(problem.train, logistic.batch, logistic.updates, 1)
@@ -107,7 +114,7 @@ def test_the_first_update_starts_at_the_initial_weights(name, logistic):
 
 def test_a_run_whose_loss_is_not_finite_ends(logistic):
     contestant = BUILT_IN["SGD"]
-    draw = contestant.draws(logistic)[0]._replace(rate=1e30, decays=False)
+    draw = contestant.draws(0.1)[0]._replace(rate=1e30, decays=False)
     found, _ = trial.train(logistic, logistic.make(), contestant, draw, seed=1)
     assert len(found["loss"]) < trial.READINGS
     assert not math.isfinite(found["loss"][-1])
@@ -198,7 +205,7 @@ def cells(tmp_path):
     for who, runs in curves.items():
         for seed, run in enumerate(runs, 1):
             found.add("digits", f"{who}, seed {seed}", run)
-    found.add("digits", report.SPEED, {"ms": {"NAGD": 2.0, "Adam": 1.0, "Nadam": 4.0}})
+    found.add("digits", plan.SPEED, {"ms": {"NAGD": 2.0, "Adam": 1.0, "Nadam": 4.0}})
     return Cells(tmp_path / "results.json")
 
 
@@ -243,59 +250,101 @@ def test_a_report_is_of_whole_workloads(cells, tmp_path, monkeypatch, capsys):
 
 
 def test_the_page_says_it_all(cells, tmp_path, capsys):
-    report.write(cells, ["digits"], SEEDS, tmp_path / "new")
+    report.write(cells, ["digits"], plan.WHOLE, tmp_path / "new")
     said = capsys.readouterr().out
     assert "| **NAGD** | 0.8 (0.5 to inf) |  | 30 | 0.1 | 2.00 |" in said
     assert "| Adam | 2 (2 to 2) |  | — | — | 1.00 |" in said
     assert {p.name for p in (tmp_path / "new").iterdir()} == {"race_profile.png", "race_heat.png"}
 
 
-def test_the_page_has_the_rules():
+def test_the_page_has_the_rules_and_the_results():
     page = (Path(__file__).parent.parent / "docs" / "race.md").read_text()
-    assert report.sizes() in page
+    cells = Cells(race.HERE)
+    assert report.sizes(cells, plan.WHOLE) in page
     assert report.ranges() in page
+    for name, workload in WORKLOADS.items():
+        assert plan.unfinished(cells, name, workload, plan.WHOLE) == []
+    table = {name: report.scores(cells, name, plan.WHOLE.seeds) for name in WORKLOADS}
+    assert report.page(table) in page
 
 
-def test_only_what_is_missing_is_run(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def alone(monkeypatch):
+    """Runs that are not made: the loss of each is its learning rate's distance from 0.3."""
     made = []
 
     def train(workload, problem, contestant, draw, seed):
-        made.append((draw, seed))
+        made.append((contestant, draw, seed))
+        loss = abs(math.log10(draw.rate / 0.3))
         updates = workload.updates // trial.READINGS
-        return {"loss": [draw.rate], "settings": draw._asdict(), "updates": updates}, None
+        return {"loss": [loss], "settings": draw._asdict(), "updates": updates}, None
 
     monkeypatch.setattr(trial, "train", train)
     everyone = of_workload(full_batch=False)
-    timings = []
+    monkeypatch.setattr(speed, "measured", lambda *_: {"ms": dict.fromkeys(everyone, 1.0)})
+    return made
 
-    def measured(*_):
-        timings.append(dict.fromkeys(everyone, 1.0))
-        return {"ms": timings[-1]}
 
-    monkeypatch.setattr(speed, "measured", measured)
-    plan = race.Plan(3, (1, 2), 1, 1)
-    tiny = Workload("tiny", dict, 1, 20, "loss")
+TINY = Workload("tiny", dict, 1, 160, "loss")
+PLAN = plan.Plan(plan.PILOTS, 3, (1, 2), 1, 1)
+
+
+def test_pilots_come_first_and_say_where_trials_are_drawn(alone, tmp_path):
     cells = Cells(tmp_path / "results.json")
-    assert race.unfinished(cells, "tiny", tiny, plan) == list(everyone)
-    race.run(cells, "tiny", tiny, plan)
-    assert race.unfinished(cells, "tiny", tiny, plan) == []
-    assert race.unfinished(cells, "tiny", tiny._replace(updates=40), plan) == list(everyone)
-    assert len(made) == len(everyone) * 5
-    draws = ALL["NAGD"].draws(tiny)[:3]
-    best = min(draws, key=lambda draw: draw.rate)
-    assert made[:5] == [*((draw, 0) for draw in draws), (best, 1), (best, 2)]
-    made.clear()
-    race.run(Cells(tmp_path / "results.json"), "tiny", tiny, plan)
-    assert made == []
-    assert len(timings) == 1
-    cells.add("tiny", report.SPEED, {"ms": {"NAGD": 1.0}})
-    assert race.unfinished(cells, "tiny", tiny, plan) == list(everyone)
+    race.run(cells, "tiny", TINY, PLAN)
+    everyone = of_workload(full_batch=False)
+    seen = set()
+    wanted = []
+    for who, contestant in everyone.items():
+        if contestant.pilot not in seen:
+            seen.add(contestant.pilot)
+            rest, rates = plan.PILOTS[contestant.pilot]
+            wanted += [(ALL[contestant.pilot], Draw(rate, rest, False), 0) for rate in rates]
+            assert plan.centre(cells, "tiny", TINY, contestant.pilot, PLAN) == 0.32
+        draws = contestant.draws(0.32)[:3]
+        best = min(draws, key=lambda draw: abs(math.log10(draw.rate / 0.3)))
+        tried = *((draw, 0) for draw in draws), (best, 1), (best, 2)
+        wanted += [(ALL[who], draw, seed) for draw, seed in tried]
+    assert alone == wanted
+
+
+def test_a_pilot_of_which_no_run_ends_says_the_smallest_rate(tmp_path):
+    cells = Cells(tmp_path / "results.json")
+    for run in plan.pilots("Adam", PLAN):
+        cells.add("tiny", run.key, {"loss": [1.0, math.nan]})
+    assert plan.centre(cells, "tiny", TINY, "Adam", PLAN) == 1e-5
+
+
+def test_only_what_is_missing_is_run(alone, tmp_path, capsys):
+    everyone = of_workload(full_batch=False)
+    whole = len(everyone) * 5 + sum(len(each.rates) for each in plan.PILOTS.values())
+    file = tmp_path / "results.json"
+    cells = Cells(file)
+    assert plan.unfinished(cells, "tiny", TINY, PLAN) == list(everyone)
+    race.run(cells, "tiny", TINY, PLAN)
+    assert plan.unfinished(cells, "tiny", TINY, PLAN) == []
+    longer = TINY._replace(updates=320)
+    assert plan.unfinished(cells, "tiny", longer, PLAN) == list(everyone)
+    assert len(alone) == whole
+    alone.clear()
+    race.run(Cells(file), "tiny", TINY, PLAN)
+    assert alone == []
+    cells.add("tiny", plan.SPEED, {"ms": {"NAGD": 1.0}})
+    assert plan.unfinished(cells, "tiny", TINY, PLAN) == list(everyone)
     cells.add("tiny", "NAGD, trial 1", {"loss": [1.0], "settings": {}, "updates": 1})
-    assert race.unfinished(cells, "tiny", tiny, plan) == ["NAGD"]
-    made.clear()
-    race.run(Cells(tmp_path / "results.json"), "tiny", tiny._replace(updates=40), plan)
-    assert len(made) == len(everyone) * 5  # All of it, for what is there is of 20 updates.
+    assert plan.unfinished(cells, "tiny", TINY, PLAN) == ["NAGD"]
+    race.run(Cells(file), "tiny", longer, PLAN)
+    assert len(alone) == whole  # All of it, for what is there is of other updates.
     assert "tiny: NAGD, trial 0" in capsys.readouterr().out
+
+
+def test_trials_are_drawn_anew_when_the_pilot_says_another_rate(alone, tmp_path):
+    cells = Cells(tmp_path / "results.json")
+    race.run(cells, "tiny", TINY, PLAN)
+    found = cells.of("tiny", "pilot, Adam, 0.001")
+    cells.add("tiny", "pilot, Adam, 0.001", {**found, "loss": [0.0]})
+    adaptive = [who for who, each in of_workload(False).items() if each.pilot == "Adam"]
+    assert plan.unfinished(cells, "tiny", TINY, PLAN) == adaptive
 
 
 def test_a_quick_run_is_not_mixed_with_whole_ones(monkeypatch, capsys):
@@ -309,13 +358,20 @@ def test_updates_are_timed_in_turn(logistic, monkeypatch):
     some = {name: ALL[name] for name in ("NAGD", "SGD")}
     monkeypatch.setattr(speed, "of_workload", lambda full_batch: some)
     problem = logistic.make()
-    _, model = trial.train(logistic, problem, ALL["SGD"], ALL["SGD"].draws(logistic)[0], seed=1)
+    _, model = trial.train(logistic, problem, ALL["SGD"], ALL["SGD"].draws(0.1)[0], seed=1)
     before = int(model.optimizer.iterations)
-    found = speed.measured(logistic, problem, {"SGD": model}, rounds=2)
+    draws = {name: each.draws(0.1)[0] for name, each in some.items()}
+    found = speed.measured(logistic, problem, draws, {"SGD": model}, rounds=2)
     assert int(model.optimizer.iterations) > before
     assert set(found["ms"]) == set(some)
     assert all(ms > 0 for ms in found["ms"].values())
     assert found["rounds"] == 2
+
+
+def test_no_two_lines_of_the_profile_look_alike():
+    looks = figures.styles()
+    assert set(looks) == set(ALL)
+    assert len({str(sorted(each.items())) for each in looks.values()}) == len(ALL)
 
 
 def test_figures_can_be_drawn_of_what_did_not_end(cells, tmp_path):

@@ -1,18 +1,19 @@
 """Who takes part, what of each is tuned, and in which ranges."""
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from keras import ops, optimizers
 
-from benchmarks.race.workload import Workload
 from nagd_keras import NAGD, callbacks, schedules
 
 DRAWS = 6
-DESCENT, MOMENTUM, ADAPTIVE = (1e-2, 10.0), (1e-3, 1.0), (1e-4, 3e-2)
-SIGNED = (1e-5, 3e-3)
+WIDTH = 100.0  # The largest learning rate of a range is so many times the smallest.
+# Whose pilot says where the range is, for steps that have the gradient's size, and that do not.
+BY_GRADIENT, RELATIVE = "SGD, Nesterov", "Adam"
 
 
 class Draw(NamedTuple):
@@ -38,34 +39,42 @@ class Contestant(NamedTuple):
 
     Attributes:
         make: makes an optimizer for a draw and a number of updates.
-        rates: the range of the learning rate, whose logarithm is drawn uniformly.
-        rests: that of `Draw.rest`, as well.
+        pilot: whose best learning rate the range of this one's is around.
+        factor: by which it is multiplied before.
+        rests: the range of `Draw.rest`; its logarithm is drawn uniformly, as the learning rate's.
         rest: what that is.
-        scaled: whether a step has the gradient's size; a workload has a scale for either kind.
         decays: whether a draw may let the learning rate decay.
         point: what is evaluated, for a model; what is trained on is put back.
         full_batch: whether it is for full batches alone.
     """
 
     make: Callable[[Draw, int], Any]
-    rates: tuple[float, float]
+    pilot: str = RELATIVE
+    factor: float = 1.0
     rests: tuple[float, float] = (0.005, 0.2)
     rest: str = "1 - momentum"
-    scaled: bool = False
     decays: bool = True
     point: Callable[[Any], Any] = contextlib.nullcontext
     full_batch: bool = False
 
-    def draws(self, workload: Workload) -> list[Draw]:
-        """Returns the trials: for all contestants the same points of their unit cubes."""
-        from scipy.stats import qmc
+    def draws(self, centre: float) -> list[Draw]:
+        """Returns the trials: for all contestants the same points of their unit cubes.
 
-        scale = workload.scale if self.scaled else workload.relative
-        rates = [rate * scale for rate in self.rates]
+        Args:
+            centre: the best learning rate of the pilot.
+        """
+        rates = [centre * self.factor * WIDTH**power for power in (-0.5, 0.5)]
         return [
             Draw(_between(rates, a), _between(self.rests, b), bool(self.decays and c < 0.5))
-            for a, b, c in qmc.Sobol(3, seed=0).random(8)[:DRAWS]
+            for a, b, c in _points()
         ]
+
+
+@functools.cache
+def _points() -> Any:
+    from scipy.stats import qmc
+
+    return qmc.Sobol(3, seed=0).random(8)[:DRAWS]
 
 
 def _between(limits: Any, part: float) -> float:
@@ -111,27 +120,27 @@ def of(name: str) -> Callable[[Draw, int], Any]:
     )
 
 
+# Without momentum the best learning rate is from that of the pilot, whose momentum is 0.95, where
+# stability limits it, to 20 times that; Lion's is 3 to 10 times less than Adam's (Chen et al. 2023,
+# section 5).
+DESCENT, SIGN = 3.0, 0.1
 BETA, BETAS = "1 - beta 1", (0.02, 0.3)
 OURS = {
     "NAGD": Contestant(
         lambda draw, updates: NAGD(draw.schedule(updates), 1 - draw.rest),
-        MOMENTUM,
-        scaled=True,
+        BY_GRADIENT,
         point=callbacks.at_iterate,
     ),
     "NAGD, SutskeverMomentum": Contestant(
-        sutskever, MOMENTUM, (0.001, 0.1), scaled=True, point=callbacks.at_iterate
+        sutskever, BY_GRADIENT, rests=(0.001, 0.1), point=callbacks.at_iterate
     ),
-    "NAGD, one cycle": Contestant(
-        one_cycle, MOMENTUM, scaled=True, decays=False, point=callbacks.at_iterate
-    ),
+    "NAGD, one cycle": Contestant(one_cycle, BY_GRADIENT, decays=False, point=callbacks.at_iterate),
     "NAGD, restart": Contestant(
         lambda draw, updates: NAGD(
             draw.schedule(updates), schedules.NesterovMomentum(), restart="gradient"
         ),
-        DESCENT,
+        BY_GRADIENT,
         rest="",
-        scaled=True,
         point=callbacks.at_iterate,
         full_batch=True,
     ),
@@ -139,30 +148,27 @@ OURS = {
 BUILT_IN = {
     "SGD": Contestant(
         lambda draw, updates: optimizers.SGD(draw.schedule(updates)),
+        BY_GRADIENT,
         DESCENT,
         rest="",
-        scaled=True,
     ),
     "SGD, Nesterov": Contestant(
         lambda draw, updates: optimizers.SGD(draw.schedule(updates), 1 - draw.rest, nesterov=True),
-        MOMENTUM,
-        scaled=True,
+        BY_GRADIENT,
     ),
-    "Adam": Contestant(of("Adam"), ADAPTIVE, BETAS, BETA),
+    "Adam": Contestant(of("Adam"), rests=BETAS, rest=BETA),
     "AdamW": Contestant(
         lambda draw, updates: optimizers.AdamW(draw.schedule(updates), weight_decay=draw.rest),
-        ADAPTIVE,
-        (1e-4, 0.1),
-        "weight decay",
+        rests=(1e-4, 0.1),
+        rest="weight decay",
     ),
-    "Nadam": Contestant(of("Nadam"), ADAPTIVE, BETAS, BETA),
+    "Nadam": Contestant(of("Nadam"), rests=BETAS, rest=BETA),
     "RMSprop": Contestant(
         lambda draw, updates: optimizers.RMSprop(draw.schedule(updates), rho=1 - draw.rest),
-        ADAPTIVE,
-        BETAS,
-        "1 - rho",
+        rests=BETAS,
+        rest="1 - rho",
     ),
-    "Lion": Contestant(of("Lion"), SIGNED, (0.02, 0.2), BETA),
+    "Lion": Contestant(of("Lion"), factor=SIGN, rests=(0.02, 0.2), rest=BETA),
     "Muon": Contestant(
         lambda draw, updates: optimizers.Muon(
             draw.schedule(updates),
@@ -170,11 +176,10 @@ BUILT_IN = {
             weight_decay=0.0,
             adam_weight_decay=0.0,
         ),
-        ADAPTIVE,
-        (0.02, 0.2),
+        rests=(0.02, 0.2),
     ),
     "ScheduleFreeAdamW": Contestant(
-        of("ScheduleFreeAdamW"), ADAPTIVE, BETAS, BETA, decays=False, point=at_average
+        of("ScheduleFreeAdamW"), rests=BETAS, rest=BETA, decays=False, point=at_average
     ),
 }
 ALL = {**OURS, **BUILT_IN}

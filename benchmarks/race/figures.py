@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -10,10 +11,13 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot
 
-from benchmarks.race.contestants import OURS
+from benchmarks.race.contestants import BUILT_IN, OURS
 from benchmarks.race.report import ALL, WORKLOADS, Table, profile
 
 FACTORS = np.geomspace(1, 8, 200)
+# Okabe & Ito's colours, which the colour-blind tell apart; where they come again, lines differ.
+COLOURS = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#000000"
+OTHERS = "--", ":"
 
 
 def draw(table: Table, folder: Path) -> list[Path]:
@@ -21,15 +25,22 @@ def draw(table: Table, folder: Path) -> list[Path]:
     return [_profiles(table, folder / "race_profile.png"), _heat(table, folder / "race_heat.png")]
 
 
+def styles() -> dict[str, dict[str, Any]]:
+    """Returns the look of each line: NAGD's are solid and thick, the others' are not."""
+    found = {who: {"color": c, "linewidth": 2.5} for who, c in zip(OURS, COLOURS, strict=False)}
+    for i, who in enumerate(BUILT_IN):
+        again, colour = divmod(i, len(COLOURS))
+        found[who] = {"color": COLOURS[colour], "linestyle": OTHERS[again], "linewidth": 1.3}
+    return found
+
+
 def _profiles(table: Table, path: Path) -> Path:
     figure, axes = pyplot.subplots(1, 2, figsize=(12, 4.5), sharey=True)
     for axis, what, label in zip(
         axes, ("to_target", "seconds"), ("updates", "seconds"), strict=True
     ):
-        for i, (who, shares) in enumerate(profile(table, what, FACTORS).items()):
-            ours = who in OURS
-            style = {"linewidth": 2.5} if ours else {"linewidth": 1, "linestyle": "--"}
-            axis.step(FACTORS, shares, where="post", label=who, color=f"C{i % 10}", **style)
+        for who, shares in profile(table, what, FACTORS).items():
+            axis.step(FACTORS, shares, where="post", label=who, **styles()[who])
         axis.set_xscale("log", base=2)
         axis.set_xlabel(f"{label} to the target, as a multiple of the fastest")
         axis.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
@@ -53,10 +64,12 @@ def _heat(table: Table, path: Path) -> Path:
                 ratios[i, j] = max(found[who].end, best) / best
     figure, axis = pyplot.subplots(figsize=(1.3 * len(names) + 3, 0.42 * len(rows) + 1.5))
     shown = np.log10(np.clip(ratios, 1, 10))
-    axis.imshow(shown, cmap="RdYlGn_r", vmin=0, vmax=1, aspect="auto")
+    axis.imshow(shown, cmap="YlGnBu", vmin=0, vmax=1, aspect="auto")
     for (i, j), ratio in np.ndenumerate(ratios):
         if not math.isnan(ratio):
-            axis.text(j, i, f"{ratio:.3g}" if ratio < 1000 else "> 1000", ha="center", va="center")
+            text = f"{ratio:.3g}" if ratio < 1000 else "> 1000"
+            colour = "white" if shown[i, j] > 0.6 else "black"
+            axis.text(j, i, text, ha="center", va="center", color=colour)
     axis.set_xticks(range(len(names)), [WORKLOADS[n].title.replace(", ", "\n") for n in names])
     axis.set_yticks(range(len(rows)), rows)
     axis.set_title("what is judged at the end, as a multiple of the best", fontsize="medium")

@@ -9,10 +9,10 @@ import numpy as np
 
 from benchmarks.cells import Cells
 from benchmarks.race.contestants import ALL, BUILT_IN, OURS
+from benchmarks.race.plan import PILOTS, SPEED, Plan, centre, last, shortened
 from benchmarks.race.trial import READINGS
 from benchmarks.race.workloads import WORKLOADS
 
-SPEED = "speed"  # the cell of a workload that has the time of an update of each
 AT = 0.75  # of the budget: where the best built-in's number is the target
 
 
@@ -30,12 +30,6 @@ class Score(NamedTuple):
     def seconds(self) -> float:
         """Returns the seconds to the target."""
         return self.to_target * self.ms / 1e3
-
-
-def last(found: dict[str, Any] | None, judged: str) -> float:
-    """Returns the last number; infinite if it is not finite."""
-    value = found[judged][-1] if found else None
-    return math.inf if value is None else value
 
 
 def curve(found: dict[str, Any], judged: str) -> np.ndarray:
@@ -88,27 +82,29 @@ def _score(runs: list[dict[str, Any]], judged: str, target: float, ms: float) ->
 
 def ranges() -> str:
     """Returns from where the trials are drawn, as Markdown."""
-    lines = ["| | learning rate | else | cosine decay |", "|---|---|---|---|"]
+    lines = ["| | learning rate around | else | cosine decay |", "|---|---|---|---|"]
     for who, each in ALL.items():
-        rate = f"{each.rates[0]:g} to {each.rates[1]:g}{' · s' if each.scaled else ' · r'}"
+        times = "" if each.factor == 1 else f"{each.factor:g} · "
         rest = f"{each.rest} {each.rests[0]:g} to {each.rests[1]:g}" if each.rest else ""
-        lines.append(f"| {who} | {rate} | {rest} | {'half' if each.decays else 'none'} |")
+        decays = "half" if each.decays else "none"
+        lines.append(f"| {who} | {times}{each.pilot}'s | {rest} | {decays} |")
     return "\n".join(lines)
 
 
-def sizes() -> str:
-    """Returns what is trained, as Markdown."""
-    lines = ["| | batch | updates | judged by | s | r |", "|---|---|---|---|---|---|"]
-    for workload in WORKLOADS.values():
-        cells = [
+def sizes(cells: Cells, plan: Plan) -> str:
+    """Returns what is trained, and what the pilots found, as Markdown."""
+    best = [f"best rate of {who}" for who in PILOTS]
+    lines = [f"| | batch | updates | judged by | {' | '.join(best)} |", "|---|---|---|---|---|---|"]
+    for name, whole in WORKLOADS.items():
+        workload = shortened(whole, plan.part)
+        found = [
             workload.title,
             str(workload.batch or "all"),
             f"{workload.updates:,}",
             workload.judged.replace("_", " "),
-            f"{workload.scale:g}",
-            f"{workload.relative:g}",
+            *(f"{centre(cells, name, workload, who, plan):g}" for who in PILOTS),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(found)} |")
     return "\n".join(lines)
 
 
@@ -145,7 +141,7 @@ def page(table: Table) -> str:
         lines += [
             f"**{workload.title}**: {workload.judged.replace('_', ' ')} of {target:.4g}",
             "",
-            "| | at the end (three seeds) | accuracy | updates to the target | seconds | ms |",
+            "| | at the end | accuracy | updates to the target | seconds | ms |",
             "|---|---|---|---|---|---|",
         ]
         for who, score in sorted(found.items(), key=lambda item: item[1].end):
@@ -163,12 +159,12 @@ def page(table: Table) -> str:
     return "\n".join(lines)
 
 
-def write(cells: Cells, names: list[str], seeds: tuple[int, ...], folder: Path) -> None:
+def write(cells: Cells, names: list[str], plan: Plan, folder: Path) -> None:
     """Prints the tables of some workloads, and draws their figures."""
     from benchmarks.race import figures
 
-    table = {name: scores(cells, name, seeds) for name in names}
-    print(sizes(), ranges(), page(table), sep="\n\n")
+    table = {name: scores(cells, name, plan.seeds) for name in names}
+    print(sizes(cells, plan), ranges(), page(table), sep="\n\n")
     folder.mkdir(parents=True, exist_ok=True)
     for path in figures.draw(table, folder):
         print(path)

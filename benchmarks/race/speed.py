@@ -8,19 +8,24 @@ import keras
 import tensorflow as tf
 
 from benchmarks import timing
-from benchmarks.race.contestants import of_workload
+from benchmarks.race.contestants import Draw, of_workload
 from benchmarks.race.trial import at_once, batches, compiled
 from benchmarks.race.workload import Problem, Workload
 
 
 def measured(
-    workload: Workload, problem: Problem, models: dict[str, keras.Model], rounds: int
+    workload: Workload,
+    problem: Problem,
+    draws: dict[str, Draw],
+    models: dict[str, keras.Model],
+    rounds: int,
 ) -> dict[str, Any]:
     """Returns the milliseconds of an update of each: the median over some rounds.
 
     Args:
         workload: what is trained.
         problem: its data.
+        draws: settings of each.
         models: those of contestants that were trained here; the others are made.
         rounds: how often each has its turn.
     """
@@ -28,7 +33,7 @@ def measured(
     for who, each in of_workload(full_batch=not workload.batch).items():
         model = models.get(who)
         if model is None:
-            model = compiled(workload, problem, each, each.draws(workload)[0], seed=0)
+            model = compiled(workload, problem, each, draws[who], seed=0)
         calls[who] = _updates(model, batches(problem.train, workload.batch, workload.updates, 0))
     times = timing.interleaved(calls, 0.0, rounds)
     median = {who: 1e3 * statistics.median(each) / at_once(workload) for who, each in times.items()}

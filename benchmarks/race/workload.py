@@ -40,9 +40,6 @@ class Workload(NamedTuple):
         batch: examples in a batch; 0 for all of them.
         updates: of a run.
         judged: the number that says who wins; the lower, the better.
-        scale: by which the learning rates of methods are multiplied whose step is as large as the
-            gradient.
-        relative: the same for all other methods.
     """
 
     title: str
@@ -50,5 +47,3 @@ class Workload(NamedTuple):
     batch: int
     updates: int
     judged: str
-    scale: float = 1.0
-    relative: float = 1.0

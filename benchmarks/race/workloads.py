@@ -6,11 +6,9 @@ from benchmarks.race.workload import Workload
 WORKLOADS = {
     "logistic": Workload("logistic regression, full batch", others.logistic, 0, 6_000, "loss"),
     "digits": Workload("digits, convolutions, batch norm", images.digits, 64, 800, "loss"),
-    "curves": Workload(
-        "curves, deep autoencoder", images.autoencoder, 200, 800, "squared_error", 0.1
-    ),
-    "addition": Workload("addition, recurrent network", others.sums, 100, 1_600, "loss", 0.3),
-    "recommender": Workload("recommender, embeddings", others.recommender, 512, 1_600, "loss", 10),
-    "text": Workload("text, small transformer", others.text, 16, 400, "loss", 0.3),
-    "photograph": Workload("photograph, SIREN", images.photograph, 2_304, 1_600, "loss", 0.02),
+    "curves": Workload("curves, deep autoencoder", images.autoencoder, 200, 1_600, "squared_error"),
+    "addition": Workload("addition, recurrent network", others.sums, 100, 1_600, "loss"),
+    "recommender": Workload("recommender, embeddings", others.recommender, 512, 1_600, "loss"),
+    "text": Workload("text, small transformer", others.text, 16, 400, "loss"),
+    "photograph": Workload("photograph, SIREN", images.photograph, 2_304, 1_600, "loss"),
 }

@@ -72,13 +72,13 @@ class Sparse(keras.initializers.Initializer):
         return {"incoming": self.incoming, "seed": self.seed}
 
 
-def network(seed: int) -> keras.Model:
+def network(seed: int, encoder: tuple[int, ...] = ENCODER) -> keras.Model:
     """Returns the autoencoder: sigmoid units around a linear code, and logits of the pixels."""
-    widths = [*ENCODER, *ENCODER[-2::-1], SIDE * SIDE]
+    widths = [*encoder, *encoder[-2::-1], SIDE * SIDE]
     layers = [
         keras.layers.Dense(
             width,
-            activation=None if width in (ENCODER[-1], SIDE * SIDE) else "sigmoid",
+            activation=None if width in (encoder[-1], SIDE * SIDE) else "sigmoid",
             kernel_initializer=Sparse(seed=1000 * seed + i),
         )
         for i, width in enumerate(widths)
