@@ -37,7 +37,9 @@ SETTINGS = {
     "nothing else": Settings(),
     "clipnorm": Settings({"clipnorm": 0.05}, long=True),
     "global_clipnorm": Settings({"global_clipnorm": 0.05}, long=True),
-    "restart, gradient": Settings({"restart": "gradient"}, momentum=0.99, decides=_RESTARTS),
+    "restart, gradient": Settings(
+        {"restart": "gradient"}, momentum=0.99, decides=_RESTARTS, long=True
+    ),
     "restart, speed": Settings({"restart": "speed"}, momentum=0.99, decides=_RESTARTS, long=True),
     "skip and restart": Settings(
         {**_SKIP, "restart": "gradient"},
@@ -63,8 +65,9 @@ SETTINGS = {
         {"use_ema": True, "ema_overwrite_frequency": 2, **_TWO, **_SKIP},
         spoiled=True,
         decides=_SKIPS,
+        long=True,
     ),
-    "multipliers": Settings({"learning_rate_multipliers": {"bias": 2.0, "out": 0.0}}),
+    "multipliers": Settings({"learning_rate_multipliers": {"bias": 2.0, "out": 0.0}}, long=True),
     "embedding, clipped": Settings({"global_clipnorm": 0.05}, table=True, long=True),
     "embedding, lazy, clipped": Settings(
         {"sparse_updates": "lazy", "clipnorm": 0.05}, table=True, long=True
@@ -96,10 +99,10 @@ CALLBACKS = {
         lambda: [keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=1.0)],
         long=True,
     ),
-    "OneCycle": Callbacks(lambda: [callbacks.OneCycle(0.25)]),
+    "OneCycle": Callbacks(lambda: [callbacks.OneCycle(0.25)], long=True),
     "AdaptiveRestart": Callbacks(lambda: [callbacks.AdaptiveRestart(every_n_batches=2)]),
     "EvaluateAtIterate": Callbacks(lambda: [callbacks.EvaluateAtIterate()], long=True),
     "HyperparameterMonitor": Callbacks(lambda: [callbacks.HyperparameterMonitor(norms=True)]),
     "StopAtTolerance": Callbacks(lambda: [callbacks.StopAtTolerance(0.9)], long=True),
-    "DivergenceGuard": Callbacks(lambda: [callbacks.DivergenceGuard()], spoiled=True),
+    "DivergenceGuard": Callbacks(lambda: [callbacks.DivergenceGuard()], spoiled=True, long=True),
 }
