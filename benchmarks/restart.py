@@ -24,8 +24,9 @@ from benchmarks import environment, restart_figure, session
 from benchmarks.restart_figure import TOLERANCE
 from nagd_keras import NAGD, callbacks
 from nagd_keras.schedules import NesterovMomentum, StronglyConvexMomentum
-from tests.descent import Descent, descend
-from tests.problems import (
+from tests.reference.restart import gradient_descent_updates
+from tests.support.descent import Descent, descend
+from tests.support.problems import (
     Problem,
     Quadratic,
     breast_cancer,
@@ -33,7 +34,6 @@ from tests.problems import (
     random_quadratic,
     su_boyd_candes_quadratic,
 )
-from tests.reference.restart import gradient_descent_updates
 
 PROBLEMS = {
     "quadratic, even curvatures": su_boyd_candes_quadratic,

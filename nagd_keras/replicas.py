@@ -36,7 +36,7 @@ class Replicas(Updates):
         # Keras 3.8 counts in what is replaced below, later versions do behind it.
         self._iterations.assign(count + 1)
 
-    # Keras' private surface. `tests/test_layout.py` lists it and holds it to the
+    # Keras' private surface. `tests/docs/test_layout.py` lists it and holds it to the
     # supported versions.
 
     def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:

@@ -233,7 +233,7 @@ class Updates(Decisions):
             needs_finite=self.skip_nonfinite,
         )
 
-    # Keras' private surface. `tests/test_layout.py` lists it and holds it to the
+    # Keras' private surface. `tests/docs/test_layout.py` lists it and holds it to the
     # supported versions.
 
     def _backend_update_step(

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.limits import reason
+from tests.support.limits import reason
 
 # The same examples on every run, and no deadline: the first call of an operation compiles it. JAX
 # compiles each for every shape, which takes it as long for ten examples as the others for thirty.

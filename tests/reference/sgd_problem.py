@@ -6,7 +6,7 @@ the order of the axes.
 
 import numpy as np
 
-from tests.problems import random_quadratic
+from tests.support.problems import random_quadratic
 
 FIRST, STEPS = 7, 100  # the steps before the state is taken, and after
 RATE, MOMENTUM = 0.2, 0.9

@@ -1,0 +1,158 @@
+"""NAGD in two replicas of `tf.distribute`, held against one device on the same batches."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from tests.support.agreement import METRICS_AGREE
+from tests.support.replica_cases import CALLBACKS, SETTINGS
+from tests.support.tolerances import TRAJECTORY
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's"
+)
+# The gradient of a batch, added up in another order, in each of up to 16 updates.
+AGREES = TRAJECTORY["float32"]
+SAVED = {
+    f"{saver}, {where}, {loader}: {how}": where == "outside"
+    for saver in ("two replicas", "one device")
+    for where in ("inside", "outside")
+    for loader in ("two replicas", "one device")
+    for how in ("from_model", "from_weights", "from_checkpoint")[: 3 if where == "inside" else 1]
+}
+
+
+def trained(folder, *arguments):
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.support.replicas", str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.rpartition("found:")[2])
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("replicas"))
+
+
+@pytest.fixture(scope="module")
+def found_long(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("replicas"), "long")
+
+
+def cases(long):
+    """Names, and the fixtures that have what was found; some are left to the long tests."""
+    return [
+        pytest.param(name, "found_long", marks=pytest.mark.long, id=name)
+        if later
+        else pytest.param(name, "found", id=name)
+        for name, later in long.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), cases({name: case.long for name, case in SETTINGS.items()})
+)
+def test_two_replicas_train_as_one_device(request, name, where):
+    case, result = SETTINGS[name], request.getfixturevalue(where)["settings"][name]
+    assert result["deviation"] <= AGREES
+    assert result["counters"][0] == result["counters"][1]
+    counts = dict(
+        zip(
+            ("age", "restarts", "skipped_updates", "iterations"), result["counters"][0], strict=True
+        )
+    )
+    for counter in case.decides:
+        assert counts[counter] > 0, "nothing was decided"
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), cases({name: case.long for name, case in CALLBACKS.items()})
+)
+def test_callbacks_act_on_all_replicas(request, name, where):
+    result = request.getfixturevalue(where)["callbacks"][name]
+    assert result["deviation"] <= AGREES
+    assert result["counters"][0] == result["counters"][1]
+    two, one = result["logs"]
+    assert two.keys() == one.keys()
+    for key in one if METRICS_AGREE else one.keys() - {"loss", "val_loss"}:
+        np.testing.assert_allclose(two[key], one[key], rtol=2 * AGREES, err_msg=key)
+
+
+def test_logs_the_loss_of_one_device_where_keras_sgd_does(found):
+    two, one = found["losses of Keras"]
+    assert np.allclose(two, one, rtol=2 * AGREES) == METRICS_AGREE
+
+
+def test_the_norm_of_the_gradient_is_that_of_the_whole_batch(found):
+    norms = found["callbacks"]["HyperparameterMonitor"]["logs"][0]["gradient_norm"]
+    assert np.all(np.isfinite(norms))
+
+
+def test_what_is_set_is_set_in_all_replicas(found):
+    assert found["live"]["momentum"][0] == [0.5, 0.5]
+    assert found["live"]["deviation"] <= AGREES
+
+
+def test_schedules(found):
+    assert found["scheduled"]["deviation"] <= AGREES
+
+
+def test_clips_what_is_summed_and_keras_what_is_not(found):
+    plain, clipped = found["beside Keras"]
+    assert plain <= AGREES
+    assert clipped > 100 * AGREES
+
+
+@pytest.mark.parametrize("name", ["found", pytest.param("found_long", marks=pytest.mark.long)])
+def test_there_is_nothing_else_that_was_saved(request, name):
+    long = name == "found_long"
+    found = request.getfixturevalue(name)
+    assert sorted(found["saved"]) == sorted(x for x, later in SAVED.items() if later == long)
+
+
+@pytest.mark.parametrize(("name", "where"), cases(SAVED))
+def test_goes_on_from_another_number_of_replicas(request, name, where):
+    deviation, counters, wanted = request.getfixturevalue(where)["saved"][name]
+    assert deviation <= AGREES
+    assert counters == wanted
+
+
+def test_a_model_is_adopted_outside_the_scope(found):
+    assert found["adopted"]["deviation"] <= AGREES
+    assert found["adopted"]["age"] == 16
+
+
+def test_a_range_test_outside_the_scope(found):
+    assert found["range test"] == 20
+
+
+def test_with_loss_scaling(found):
+    assert found["mixed_float16"]["deviation"] <= TRAJECTORY["float16"]
+    assert found["mixed_float16"]["ages"][0] == found["mixed_float16"]["ages"][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("outside of the replicas", "within the function that strategy.run is given"),
+        ("a share of a gradient", "with its share of the gradient, which is not summed yet"),
+        ("not built", r"in the strategy's scope: optimizer.build\(model.trainable_variables\)"),
+        ("another strategy", "dense.*kernel and the optimizer are not of the same tf.distribute"),
+        ("no strategy", "an optimizer of MirroredStrategy and a variable of no strategy"),
+        ("optimizer outside", "an optimizer of no strategy and a variable of MirroredStrategy"),
+        ("fit, optimizer outside", "an optimizer of no strategy and a variable of Mirrored"),
+    ],
+)
+def test_refused(found, name, message):
+    assert re.search(message, found["refused"][name]), found["refused"][name]

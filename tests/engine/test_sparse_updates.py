@@ -1,0 +1,277 @@
+"""Gradients that have some rows only: exact with "dense", and "lazy" moves these rows alone."""
+
+import keras
+import numpy as np
+import pytest
+
+from nagd_keras import NAGD
+from tests.reference.settings import updated
+from tests.support.drivers import DRIVERS, Run, assert_identical, snapshot, to_float64
+from tests.support.tolerances import TRAJECTORY, UNIT, assert_close
+
+BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+
+    from nagd_keras.kernels.tensorflow import Way, only
+
+    WAYS = [Way.FORMULA, Way.COMPILED]
+else:
+    WAYS = []
+on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="IndexedSlices are TensorFlow's")
+ROWS, WIDTH = 7, 3
+
+
+def rows_of(rng, ids, dtype="int64"):
+    """The gradient that has values in some rows, and the same as an array."""
+    values = rng.normal(size=(len(ids), WIDTH)).astype("float32")
+    full = np.zeros((ROWS, WIDTH))
+    np.add.at(full, list(ids), values)
+    gradient = tf.IndexedSlices(
+        tf.constant(values), tf.constant(ids, dtype), tf.constant([ROWS, WIDTH])
+    )
+    return gradient, full
+
+
+def stepper(optimizer, driver):
+    if driver == "eager":
+        return optimizer.apply
+    return tf.function(optimizer.apply, jit_compile=driver == "xla", reduce_retracing=True)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"weight_decay": 0.25},
+        {"clipnorm": 0.5},
+        {"global_clipnorm": 0.5, "weight_decay": 0.25},
+        {"clipvalue": 0.25},
+        {"loss_scale_factor": 4.0},
+    ],
+    ids=str,
+)
+def test_every_step_is_the_references(rng, settings, driver, way, lazy):
+    if driver == "xla" and way is WAYS[0]:
+        pytest.skip("on a CPU only a compiled function passes over rows that are not there")
+    kind = "lazy" if lazy else "dense"
+    optimizer = NAGD(0.25, 0.875, sparse_updates=kind, **settings)
+    scale = settings.get("loss_scale_factor", 1.0)
+    rule = {name: x for name, x in settings.items() if name != "loss_scale_factor"}
+    with only(way):
+        run = Run(optimizer, [rng.normal(size=(ROWS, WIDTH))], "float32")
+        step = stepper(optimizer, driver)
+        for ids in ([5, 0, 5, 3], [1, 1, 1, 1], [6, 5, 0, 2], [3], []):
+            (w,), s = run.look_ahead, to_float64(optimizer.displacements[0])
+            gradient, full = rows_of(rng, ids)
+            step([gradient])
+            (w_next,), (s_next,) = updated([w], [s], [full / scale], 0.25, 0.875, **rule)
+            found_w, found_s = run.look_ahead[0], to_float64(optimizer.displacements[0])
+            if lazy:
+                others = [i for i in range(ROWS) if i not in ids]
+                w_next[others], s_next[others] = w[others], s[others]
+                np.testing.assert_array_equal(found_w[others], w[others])
+                np.testing.assert_array_equal(found_s[others], s[others])
+            size = np.abs(w) + np.abs(s) + np.abs(full)
+            assert np.all(np.abs(found_w - w_next) <= 4 * UNIT["float32"] * size)
+            assert np.all(np.abs(found_s - s_next) <= 4 * UNIT["float32"] * size)
+    assert int(optimizer.age) == 5
+
+
+@on_tensorflow
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_ids_of_either_kind(rng, dtype):
+    gradient, full = rows_of(rng, [2, 2, 4], dtype)
+    w = keras.Variable(np.zeros((ROWS, WIDTH), "float32"))
+    NAGD(1.0, 0.0, sparse_updates="lazy").apply([gradient], [w])
+    assert_close(to_float64(w), -full, TRAJECTORY["float32"])
+
+
+def recommender(optimizer, **compile_settings):
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((3,), dtype="int32"),
+            layers.Embedding(20, 4),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    model.compile(optimizer=optimizer, loss="mse", **compile_settings)
+    return model
+
+
+def batches(rng, n=22):
+    return rng.integers(0, 10, size=(n, 3)), rng.normal(size=(n, 1)).astype("float32")
+
+
+@on_tensorflow
+@pytest.mark.parametrize("how", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str)
+def test_lazy_in_fit(rng, how):
+    """The last batch is a smaller one; ids from 10 on never come."""
+    x, y = batches(rng)
+    model = recommender(NAGD(0.1, sparse_updates="lazy", weight_decay=0.1), **how)
+    before = to_float64(model.layers[0].embeddings)
+    model.fit(x, y, batch_size=8, epochs=3, verbose=0)
+    after = to_float64(model.layers[0].embeddings)
+    np.testing.assert_array_equal(after[10:], before[10:])
+    assert np.all(after[np.unique(x)] != before[np.unique(x)])
+
+
+@on_tensorflow
+def test_lazy_equals_dense_where_all_rows_are_looked_up(rng):
+    x, y = rng.integers(0, 20, size=(64, 3)), rng.normal(size=(64, 1))
+    x[:8, :] = np.resize(np.arange(20), (8, 3))
+    x = np.resize(x[:8], (64, 3))
+    found = []
+    for kind in ("lazy", "dense"):
+        model = recommender(NAGD(0.1, sparse_updates=kind))
+        model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        found.append(snapshot(model))
+    for a, b in zip(*found, strict=True):
+        assert_close(a, b, TRAJECTORY["float32"])
+
+
+@on_tensorflow
+def test_lazy_in_mixed_precision(rng):
+    keras.config.set_dtype_policy("mixed_float16")
+    x, y = batches(rng)
+    model = recommender(NAGD(0.1, sparse_updates="lazy"))
+    before = to_float64(model.layers[0].embeddings)
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0)
+    after = to_float64(model.layers[0].embeddings)
+    assert int(model.optimizer.inner_optimizer.age) == 6
+    np.testing.assert_array_equal(after[10:], before[10:])
+    assert np.all(np.isfinite(after))
+    assert np.any(after != before)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("how", [{}, {"run_eagerly": True}], ids=str)
+def test_all_rows_go_back_to_the_look_ahead_point(rng, how):
+    """Also those that the batch does not look up."""
+    x, y = batches(rng)
+    model = recommender(NAGD(0.1, sparse_updates="lazy"), **how)
+    model.fit(x, y, batch_size=8, verbose=0)
+    look_ahead = snapshot(model.trainable_variables)
+    model.optimizer.swap_to_iterate()
+    model.fit(np.resize(x[:1], (8, 3)), y[:8], batch_size=8, verbose=0)
+    assert not model.optimizer.at_iterate
+    for found, wanted in zip(snapshot(model.trainable_variables), look_ahead, strict=True):
+        assert_close(found, wanted, 2 * UNIT["float32"])
+
+
+@on_tensorflow
+def test_lazy_is_saved_and_goes_on_to_the_bit(rng, tmp_path):
+    x, y = batches(rng)
+    model = recommender(NAGD(0.1, sparse_updates="lazy", slot_dtype="bfloat16"))
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    config = loaded.optimizer.get_config()
+    assert (config["sparse_updates"], config["slot_dtype"]) == ("lazy", "bfloat16")
+    for each in (model, loaded):
+        each.fit(x, y, shuffle=False, verbose=0)
+    assert_identical(snapshot(loaded, loaded.optimizer), snapshot(model, model.optimizer))
+
+
+@on_tensorflow
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly")
+def test_lazy_where_functions_run_eagerly(rng):
+    x, y = batches(rng)
+    found = []
+    for eagerly in (False, True):
+        model = recommender(NAGD(0.1, sparse_updates="lazy"))
+        tf.config.run_functions_eagerly(eagerly)
+        try:
+            model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+        finally:
+            tf.config.run_functions_eagerly(False)
+        found.append(snapshot(model))
+    for a, b in zip(*found, strict=True):
+        assert_close(a, b, TRAJECTORY["float32"])
+
+
+@on_tensorflow
+def test_few_numbers_of_places():
+    """So that XLA compiles a few times, not for each number of ids."""
+    from nagd_keras.kernels.tensorflow import _next_power_of_two
+
+    wanted = [1, 1, 2, 4, 4, 8, 8, 8, 8, 16]
+    assert [_next_power_of_two(n) for n in range(10)] == wanted
+    assert [int(_next_power_of_two(tf.constant(n))) for n in range(10)] == wanted
+    assert int(_next_power_of_two(tf.constant(2**20 + 1))) == 2**21
+
+
+@on_tensorflow
+@pytest.mark.parametrize("kind", ["lazy", "dense"])
+@pytest.mark.parametrize("driver", ["eager", "graph"])
+def test_update_step_takes_rows(rng, kind, driver):
+    gradient, full = rows_of(rng, [2, 2, 4])
+    w = keras.Variable(np.zeros((ROWS, WIDTH), "float32"))
+    optimizer = NAGD(1.0, 0.0, sparse_updates=kind)
+    optimizer.build([w])
+    step = optimizer.update_step if driver == "eager" else tf.function(optimizer.update_step)
+    step(gradient, w.value, 1.0)
+    assert_close(to_float64(w), -full, TRAJECTORY["float32"])
+
+
+@on_tensorflow
+@pytest.mark.parametrize("kind", ["lazy", "dense"])
+def test_rows_of_another_width(kind):
+    w = keras.Variable(np.zeros((ROWS, WIDTH), "float32"))
+    gradient = tf.IndexedSlices(tf.ones((2, 1)), tf.constant([0, 1]), tf.constant([ROWS, WIDTH]))
+    with pytest.raises(ValueError, match=r"a gradient of shape \(7, 1\) for the variable"):
+        NAGD(sparse_updates=kind).apply([gradient], [w])
+    assert not np.any(to_float64(w))
+
+
+@on_tensorflow
+def test_the_norm_of_rows(rng):
+    gradient, full = rows_of(rng, [2, 2, 4])
+    optimizer = NAGD(0.1)
+    optimizer.tracks_gradient_norm = True
+    optimizer.apply([gradient], [keras.Variable(np.zeros((ROWS, WIDTH), "float32"))])
+    assert float(optimizer.gradient_norm) == pytest.approx(np.linalg.norm(full), rel=1e-6)
+
+
+@pytest.mark.parametrize("value", ["sparse", "Lazy", None, 1, True])
+def test_an_unknown_kind(value):
+    with pytest.raises(ValueError, match=r"must be one of 'dense', 'lazy'\. Received: sparse_upd"):
+        NAGD(sparse_updates=value)
+
+
+@on_tensorflow
+def test_lazy_and_accumulation():
+    with pytest.raises(ValueError, match="Received: sparse_updates='lazy' and gradient_accum"):
+        NAGD(sparse_updates="lazy", gradient_accumulation_steps=2)
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="there it can be done")
+def test_lazy_where_gradients_have_no_rows():
+    with pytest.raises(ValueError, match=f"On Keras' {BACKEND} backend"):
+        NAGD(sparse_updates="lazy")
+
+
+@pytest.mark.parametrize("value", ["int32", "float8", "half", 16, True, "string"])
+def test_a_slot_dtype_that_is_none(value):
+    with pytest.raises(ValueError, match=r"`slot_dtype` must be None.*Received: slot_dtype="):
+        NAGD(slot_dtype=value)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_slot_of_16_bits_takes_half_the_memory(rng, driver):
+    optimizer = NAGD(0.25, 0.5, slot_dtype="bfloat16")
+    run = Run(optimizer, [rng.normal(size=(4, 2))], "float32", driver)
+    run.step([rng.normal(size=(4, 2))])
+    slot = optimizer.displacements[0]
+    assert keras.backend.standardize_dtype(slot.dtype) == "bfloat16"
+    assert optimizer.swap_to_iterate() is None
+    optimizer.swap_to_lookahead()
+    optimizer.reset_momentum()
+    assert not np.any(to_float64(slot))

@@ -1,0 +1,247 @@
+"""The way from the look-ahead point to the iterate and back."""
+
+import gc
+import weakref
+
+import keras
+import numpy as np
+import pytest
+
+from nagd_keras import NAGD
+from nagd_keras.callbacks import at_iterate
+from nagd_keras.tensors import global_norm
+from tests.support.drivers import DRIVERS, Run, assert_identical, snapshot, to_float64
+from tests.support.limits import dtypes
+from tests.support.tolerances import UNIT, assert_close
+from tests.support.training import data, fit, nagd, network
+
+DTYPES = pytest.mark.parametrize("dtype", dtypes(*UNIT))
+
+
+def trained(dtype, rng, steps=5, driver="eager", **settings):
+    start = [rng.normal(size=(7, 5)), rng.normal(size=())]
+    run = Run(NAGD(0.1, 0.9, **settings), start, dtype, driver)
+    for _ in range(steps):
+        run.step([rng.normal(size=(7, 5)), rng.normal(size=())])
+    return run
+
+
+@DTYPES
+def test_there_and_back_is_the_identity(dtype, rng):
+    """Not so for (w - s) + s: the test shows that it would differ."""
+    run = trained(dtype, rng)
+    for v in run.variables:  # An update may end with this sum, which then gives its bits again.
+        v.assign(keras.ops.cast(rng.normal(size=v.shape), dtype))
+    optimizer, before = run.optimizer, snapshot(run.variables, run.optimizer)
+    iterate = [w.astype(before[0].dtype) for w in run.iterate]
+    for _ in range(2):
+        optimizer.swap_to_iterate()  # A second call does nothing.
+        assert optimizer.at_iterate
+        for found, wanted in zip(run.look_ahead, iterate, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=UNIT[dtype], atol=0)
+    rounded = [
+        np.any(to_float64(v + s) != w)
+        for v, s, w in zip(run.variables, optimizer.displacements, before[:2], strict=True)
+    ]
+    for _ in range(2):
+        optimizer.swap_to_lookahead()
+        assert not optimizer.at_iterate
+        assert_identical(snapshot(run.variables, optimizer), before)
+    assert any(rounded), "the sum is exact here, so that the test shows nothing"
+
+
+def test_values_set_meanwhile_are_the_new_iterate(rng):
+    run = trained("float32", rng)
+    matrix, number = run.variables
+    optimizer = run.optimizer
+    kept = to_float64(number)
+    optimizer.swap_to_iterate()
+    matrix.assign(np.ones(matrix.shape))
+    optimizer.swap_to_lookahead()
+    np.testing.assert_allclose(
+        to_float64(matrix), 1 + to_float64(optimizer.displacements[0]), rtol=UNIT["float32"]
+    )
+    assert to_float64(number) == kept
+
+
+def test_resetting_the_momentum_makes_both_points_one(rng):
+    run = trained("float32", rng)
+    run.optimizer.swap_to_iterate()
+    iterate = snapshot(run.variables)
+    run.optimizer.reset_momentum()
+    assert not run.optimizer.at_iterate
+    run.optimizer.swap_to_lookahead()
+    assert_identical(snapshot(run.variables), iterate)
+    assert int(run.optimizer.restarts) == 1
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_an_update_at_the_iterate_goes_back_instead(driver, rng):
+    """Compiled before, and then used where the variables hold the iterate."""
+    run = trained("float32", rng, driver=driver, weight_decay=0.1)
+    age, look_ahead = int(run.optimizer.age), run.look_ahead
+    displacements = snapshot(run.optimizer.displacements)
+    run.optimizer.swap_to_iterate()
+    run.step([np.full((7, 5), 1e3), np.full((), 1e3)])
+    assert not run.optimizer.at_iterate
+    assert int(run.optimizer.age) == age
+    assert_identical(snapshot(run.optimizer.displacements), displacements)
+    for found, wanted in zip(run.look_ahead, look_ahead, strict=True):
+        assert_close(found, wanted, 2 * UNIT["float32"])
+    run.step([np.ones((7, 5)), np.ones(())])
+    assert int(run.optimizer.age) == age + 1
+
+
+@pytest.mark.parametrize("method", ["swap_to_iterate", "swap_to_lookahead"])
+@pytest.mark.parametrize("survived", [0, 1])
+def test_an_interrupted_swap_is_made_good(method, survived, rng, monkeypatch):
+    """Ctrl-C between two variables; the way back then finds all bits."""
+    run = trained("float32", rng)
+    before = snapshot(run.variables, run.optimizer)
+    if method == "swap_to_lookahead":
+        run.optimizer.swap_to_iterate()
+    assign, assigned = keras.Variable.assign, []
+
+    def interrupted(self, value):
+        if any(self is variable for variable in run.variables):
+            assigned.append(self)
+            if len(assigned) > survived:
+                raise KeyboardInterrupt
+        return assign(self, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Variable, "assign", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            getattr(run.optimizer, method)()
+    run.optimizer.swap_to_lookahead()
+    assert_identical(snapshot(run.variables, run.optimizer), before)
+
+
+def test_before_the_first_update():
+    optimizer = NAGD()
+    optimizer.swap_to_iterate()
+    optimizer.swap_to_lookahead()
+    variable = keras.Variable([1.0])
+    optimizer.build([variable])
+    optimizer.swap_to_iterate()
+    assert to_float64(variable) == [1.0]
+
+
+@pytest.mark.parametrize("policy", dtypes("float32", "mixed_float16", "bfloat16", "float64"))
+@pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
+def test_saved_at_the_iterate_and_loaded(tmp_path, policy, suffix):
+    """Training goes on from the exact look-ahead point, in whatever way it was saved."""
+    keras.config.set_dtype_policy(policy)
+    if policy == "float64":
+        keras.config.set_floatx("float64")
+    x, y = data()
+    model = network(NAGD(0.05))
+    model.fit(x, y, verbose=0, shuffle=False)
+    wanted = snapshot(model, model.optimizer)
+    path = tmp_path / f"model.{suffix}"
+    with at_iterate(model):
+        iterate = snapshot(model)
+        (model.save if suffix == "keras" else model.save_weights)(path)
+    if suffix == "keras":
+        loaded = keras.saving.load_model(path)
+    else:
+        loaded = network(NAGD(0.05))
+        loaded.optimizer.build(loaded.trainable_variables)
+        loaded.load_weights(path)
+    assert_identical(snapshot(loaded), iterate)
+    assert nagd(loaded).at_iterate
+    nagd(loaded).swap_to_lookahead()
+    assert_identical(snapshot(loaded, loaded.optimizer), wanted)
+
+
+def test_a_state_that_does_not_fit_is_refused(tmp_path):
+    model = network(NAGD())
+    model.optimizer.build(model.trainable_variables)
+    store = {str(i): np.zeros(()) for i in range(3)}
+    before = snapshot(model, model.optimizer)
+    with pytest.raises(ValueError, match="not written by NAGD"):
+        model.optimizer.load_own_variables(store)
+    assert_identical(snapshot(model, model.optimizer), before)
+    assert not model.optimizer.at_iterate
+
+
+def test_an_interrupted_way_back_after_values_were_set(rng, monkeypatch):
+    run = trained("float32", rng)
+    run.optimizer.swap_to_iterate()
+    for variable in run.variables:
+        variable.assign(np.ones(variable.shape))
+    wanted = [1 + to_float64(s) for s in run.optimizer.displacements]
+    assign = keras.Variable.assign
+
+    def interrupted(self, value):
+        if self is run.variables[1]:
+            raise KeyboardInterrupt
+        return assign(self, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Variable, "assign", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.optimizer.swap_to_lookahead()
+    run.optimizer.swap_to_lookahead()
+    for found, value in zip(run.look_ahead, wanted, strict=True):
+        assert_close(found, value, 2 * UNIT["float32"])
+
+
+def test_a_state_at_the_iterate_without_the_bits(tmp_path):
+    """As from a copy of the optimizer's variables alone: the sum is then the look-ahead point."""
+    model, copy = network(NAGD(0.05)), network(NAGD(0.05))
+    fit(model)
+    copy.optimizer.build(copy.trainable_variables)
+    with at_iterate(model):
+        pairs = zip(
+            [*copy.variables, *copy.optimizer.variables],
+            [*model.variables, *model.optimizer.variables],
+            strict=True,
+        )
+        for there, here in pairs:
+            there.assign(here)
+    copy.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.at_iterate
+    loaded.optimizer.swap_to_lookahead()
+    for a, b in zip(loaded.weights, model.weights, strict=True):
+        assert_close(to_float64(a), to_float64(b), 2 * UNIT["float32"])
+
+
+def test_variables_without_a_displacement_stay(rng):
+    """Those that Keras overwrites with their gradient; the norm leaves them out too."""
+    a, scale = keras.Variable([1.0, 1.0], name="a"), keras.Variable([5.0], name="scale")
+    scale.overwrite_with_gradient = True
+    optimizer = NAGD(0.5, 0.5)
+    optimizer.build([a, scale])
+    optimizer.displacements[0].assign([3.0, 4.0])
+    assert float(global_norm(optimizer.displacements)) == 5.0
+    optimizer.swap_to_iterate()
+    np.testing.assert_array_equal(to_float64(a), [-2.0, -3.0])
+    np.testing.assert_array_equal(to_float64(scale), [5.0])
+    optimizer.swap_to_lookahead()
+    np.testing.assert_array_equal(to_float64(a), [1.0, 1.0])
+    optimizer.reset_momentum()
+
+
+def test_nothing_is_remembered_at_the_look_ahead_point(rng):
+    """So that the copy of the variables does not outlive the look."""
+    run = trained("float32", rng)
+    for back in (run.optimizer.swap_to_lookahead, run.optimizer.reset_momentum):
+        run.optimizer.swap_to_iterate()
+        copies = [weakref.ref(each) for each in run.optimizer._points._remembered.values()]
+        back()
+        gc.collect()
+        assert not any(copy() is not None for copy in copies)
+
+
+def test_a_variable_that_is_frozen_meanwhile_comes_back(rng, tmp_path):
+    run = trained("float32", rng)
+    before = run.look_ahead
+    run.optimizer.swap_to_iterate()
+    run.variables[0].trainable = False
+    run.optimizer.swap_to_lookahead()
+    assert_identical(run.look_ahead, before)
+    run.optimizer.swap_to_iterate()  # Frozen, it stays.
+    np.testing.assert_array_equal(run.look_ahead[0], before[0])
+    assert np.any(run.look_ahead[1] != before[1])
