@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.cells import Cells
 from benchmarks.race import report
 from benchmarks.race.contestants import of_workload
 from benchmarks.race.plan import (
@@ -25,6 +24,7 @@ from benchmarks.race.plan import (
 )
 from benchmarks.race.workload import Workload
 from benchmarks.race.workloads import WORKLOADS
+from benchmarks.support.cells import Cells
 
 HERE = Path(__file__).parent / "results.json"
 

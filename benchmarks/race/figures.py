@@ -11,8 +11,9 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot
 
-from benchmarks.race.contestants import BUILT_IN, OURS
-from benchmarks.race.report import ALL, WORKLOADS, Table, profile
+from benchmarks.race.contestants import ALL, BUILT_IN, OURS
+from benchmarks.race.judging import Table, profile
+from benchmarks.race.workloads import WORKLOADS
 
 FACTORS = np.geomspace(1, 8, 200)
 # Okabe & Ito's colours, which the colour-blind tell apart; where they come again, lines differ.

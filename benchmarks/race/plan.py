@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from benchmarks.cells import Cells
 from benchmarks.race.contestants import BY_GRADIENT, DRAWS, RELATIVE, Contestant, Draw, of_workload
 from benchmarks.race.trial import READINGS
 from benchmarks.race.workload import Workload
+from benchmarks.support.cells import Cells
 
 SPEED = "speed"  # the cell of a workload that has the time of an update of each
 

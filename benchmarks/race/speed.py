@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from benchmarks import timing
 from benchmarks.race.contestants import Draw, of_workload
 from benchmarks.race.trial import at_once, batches, compiled
 from benchmarks.race.workload import Problem, Workload
+from benchmarks.support import timing
 
 
 def measured(

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.cells import Cells
+from benchmarks.support.cells import Cells
 from benchmarks.sutskever2013 import addition, curves, paper
 from benchmarks.sutskever2013.columns import NESTEROV, NONE, Column
 from benchmarks.sutskever2013.experiment import Cell, Experiment, forget, train

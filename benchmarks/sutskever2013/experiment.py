@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from benchmarks.cells import replace
+from benchmarks.support.cells import replace
 from benchmarks.sutskever2013.columns import NESTEROV, Column
 from nagd_keras import callbacks, saving
 

@@ -8,7 +8,7 @@ import matplotlib
 matplotlib.use("agg")
 from matplotlib import pyplot
 
-from benchmarks.cells import Cells
+from benchmarks.support.cells import Cells
 from benchmarks.sutskever2013.columns import CLASSICAL, NESTEROV
 from benchmarks.sutskever2013.experiment import Experiment
 from benchmarks.sutskever2013.paper import chosen_run

@@ -4,7 +4,7 @@ import math
 import statistics
 from typing import Any
 
-from benchmarks.cells import Cells
+from benchmarks.support.cells import Cells
 from benchmarks.sutskever2013.columns import CLASSICAL, NESTEROV, Column
 from benchmarks.sutskever2013.experiment import Cell, Experiment
 from benchmarks.sutskever2013.results import chosen, end, long_run, readings

@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Cells
+from benchmarks.support.cells import Cells
 from benchmarks.sutskever2013.columns import Column
 from benchmarks.sutskever2013.experiment import Cell, Experiment
 

@@ -11,12 +11,12 @@ pytest.importorskip("scipy", reason="the trials are drawn with it")
 if keras.backend.backend() != "tensorflow":
     pytest.skip("the race runs on TensorFlow", allow_module_level=True)
 
-from benchmarks.cells import Cells
 from benchmarks.race import __main__ as race
-from benchmarks.race import figures, plan, report, speed, trial
+from benchmarks.race import figures, judging, plan, report, speed, trial
 from benchmarks.race.contestants import ALL, BUILT_IN, DRAWS, OURS, Draw, at_average, of_workload
 from benchmarks.race.workload import Workload, paired
 from benchmarks.race.workloads import WORKLOADS
+from benchmarks.support.cells import Cells
 from tests.support.drivers import to_float64
 
 # Keras brought some of the peers later than the oldest release that NAGD supports.
@@ -196,7 +196,7 @@ def run_of(*losses, updates=10):
 def cells(tmp_path):
     """Nadam is the best built-in at three quarters: 1. One of NAGD's three runs did not end."""
     found = Cells(tmp_path / "results.json")
-    at = math.ceil(report.AT * trial.READINGS)
+    at = math.ceil(judging.AT * trial.READINGS)
     curves = {
         "NAGD": [run_of(3, 1, 0.5), run_of(3, 3, 0.8), {"loss": [3.0, math.nan], "updates": 10}],
         "Adam": [run_of(4, 2)] * 3,
@@ -213,19 +213,19 @@ SEEDS = (1, 2, 3)
 
 
 def test_the_best_built_in_sets_the_target(cells):
-    target, scores = report.scores(cells, "digits", SEEDS)
+    target, scores = judging.scores(cells, "digits", SEEDS)
     assert target == 1.0
     assert (scores["NAGD"].end, scores["NAGD"].low, scores["NAGD"].high) == (0.8, 0.5, math.inf)
     assert scores["NAGD"].to_target == 30  # 20, 30, never
     assert scores["NAGD"].seconds == pytest.approx(0.06)
     assert scores["Adam"].to_target == math.inf
-    assert scores["Nadam"].to_target == 10 * math.ceil(report.AT * trial.READINGS)
+    assert scores["Nadam"].to_target == 10 * math.ceil(judging.AT * trial.READINGS)
 
 
 def test_a_profile_is_the_share_within_a_factor_of_the_fastest(cells):
-    table = {"digits": report.scores(cells, "digits", SEEDS)}
+    table = {"digits": judging.scores(cells, "digits", SEEDS)}
     factors = np.array([1, 4.9, 5.1])
-    shares = report.profile(table, "to_target", factors)
+    shares = judging.profile(table, "to_target", factors)
     np.testing.assert_array_equal(shares["NAGD"], [1, 1, 1])
     np.testing.assert_array_equal(shares["Nadam"], [0, 0, 1])
     np.testing.assert_array_equal(shares["Adam"], [0, 0, 0])
@@ -236,7 +236,7 @@ def test_a_target_that_is_not_finite_is_not_reached(cells):
     for who in ("Adam", "Nadam"):
         for seed in SEEDS:
             cells.add("digits", f"{who}, seed {seed}", {"loss": [math.nan], "updates": 10})
-    target, scores = report.scores(cells, "digits", SEEDS)
+    target, scores = judging.scores(cells, "digits", SEEDS)
     assert target == math.inf
     assert scores["Adam"].to_target == math.inf
 
@@ -264,7 +264,7 @@ def test_the_page_has_the_rules_and_the_results():
     assert report.ranges() in page
     for name, workload in WORKLOADS.items():
         assert plan.unfinished(cells, name, workload, plan.WHOLE) == []
-    table = {name: report.scores(cells, name, plan.WHOLE.seeds) for name in WORKLOADS}
+    table = {name: judging.scores(cells, name, plan.WHOLE.seeds) for name in WORKLOADS}
     assert report.page(table) in page
 
 
@@ -375,7 +375,7 @@ def test_no_two_lines_of_the_profile_look_alike():
 
 
 def test_figures_can_be_drawn_of_what_did_not_end(cells, tmp_path):
-    table = {"digits": report.scores(cells, "digits", SEEDS)}
+    table = {"digits": judging.scores(cells, "digits", SEEDS)}
     table["digits"][1]["Adam"] = table["digits"][1]["Adam"]._replace(end=math.inf)
     table["digits"][1]["Nadam"] = table["digits"][1]["Nadam"]._replace(end=0.0)
     assert all(path.stat().st_size > 1000 for path in figures.draw(table, tmp_path))

@@ -42,7 +42,7 @@ def test_links_lead_somewhere():
 
 
 def test_the_tables_on_scaling_are_what_the_formulas_say():
-    from benchmarks.scaling import markdown
+    from benchmarks.distributed.scaling import markdown
 
     document = (ROOT / "docs" / "scaling.md").read_text()
     tables = markdown().split("\n\n")

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("tensorflow", reason="the batches are tf.data's")
 
-from benchmarks.cells import Cells
+from benchmarks.support.cells import Cells
 from benchmarks.sutskever2013 import __main__ as tables
 from benchmarks.sutskever2013 import addition, curves, experiment, paper, results
 from benchmarks.sutskever2013.classical import ClassicalMomentum

@@ -1,8 +1,8 @@
 """What a step costs on more than one device: python -m benchmarks.distributed.
 
 Two cores of one machine stand for all devices, so no step can become faster than those; what is
-measured is what a second replica or process adds. See README.md, and docs/scaling.md, whose
-tables `--paper` prints.
+measured is what a second replica or process adds. See benchmarks/README.md, and
+docs/scaling.md, whose tables `--paper` prints.
 """
 
 import json
@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from benchmarks import environment, scaling, session, timing
-from benchmarks.distributed_common import ONE, ROUNDS, beside_one
+from benchmarks.distributed import scaling
+from benchmarks.distributed.common import ONE, ROUNDS, beside_one
+from benchmarks.support import environment, session, timing
 
 PATIENCE = 600  # seconds, after which processes that wait for each other are given up
 REPEATS = 3  # of processes that each have another number of devices
@@ -35,7 +36,7 @@ class Section(NamedTuple):
 
 def replicas(options: list[str], quick: bool) -> Rows:
     """Yields steps of one process with one TensorFlow device or two."""
-    yield from _together([["distributed_tensorflow", "replicas", "--seconds", "8", *options]], [{}])
+    yield from _together([["tensorflow", "replicas", "--seconds", "8", *options]], [{}])
 
 
 def tensorflow_processes(options: list[str], quick: bool) -> Rows:
@@ -44,7 +45,7 @@ def tensorflow_processes(options: list[str], quick: bool) -> Rows:
     tasks = [
         {"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}} for i in range(2)
     ]
-    command = ["distributed_tensorflow", "processes", *options]
+    command = ["tensorflow", "processes", *options]
     yield from _together([command] * 2, [{"TF_CONFIG": json.dumps(task)} for task in tasks])
 
 
@@ -52,7 +53,7 @@ def jax_processes(options: list[str], quick: bool) -> Rows:
     """Yields steps of two JAX processes."""
     coordinator = f"127.0.0.1:{_ports(1)[0]}"
     places = [{"COORDINATOR": coordinator, "PLACE": str(i)} for i in range(2)]
-    yield from _together([["distributed_jax", "processes", *options]] * 2, places)
+    yield from _together([["jax", "processes", *options]] * 2, places)
 
 
 def jax_devices(options: list[str], quick: bool) -> Rows:
@@ -66,7 +67,7 @@ def jax_devices(options: list[str], quick: bool) -> Rows:
         shuffle(counts)
         for count in counts:
             settings = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
-            command = ["distributed_jax", "devices", *options, *rounds]
+            command = ["jax", "devices", *options, *rounds]
             for row in _together([command], [settings]):
                 times.setdefault(row["table"], {}).setdefault(row["contestant"], []).append(
                     row["ms"] / 1e3
@@ -111,13 +112,15 @@ def main() -> int:
 
 
 def _together(commands: list[list[str]], settings: list[dict[str, str]]) -> Rows:
-    """Yields the rows of processes that run at the same time; ends all when one fails."""
-    backend = "jax" if "jax" in commands[0][0] else "tensorflow"
-    common = {**session.CPU, "KERAS_BACKEND": backend}
+    """Yields the rows of processes that run at the same time; ends all when one fails.
+
+    Each command begins with a module of this package, which has the name of its backend.
+    """
+    common = {**session.CPU, "KERAS_BACKEND": commands[0][0]}
     with tempfile.TemporaryFile("w+") as rows, tempfile.TemporaryFile("w+") as errors:
         processes = [
             subprocess.Popen(
-                [sys.executable, "-m", f"benchmarks.{command[0]}", *command[1:]],
+                [sys.executable, "-m", f"benchmarks.distributed.{command[0]}", *command[1:]],
                 cwd=environment.ROOT,
                 env={**os.environ, **common, **more},
                 stdout=rows,

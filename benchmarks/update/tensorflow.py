@@ -2,9 +2,9 @@
 
 import math
 
-from benchmarks import child, limit
-from benchmarks.models import LARGE, chosen
-from benchmarks.tensorflow_steps import BASE, SGD, keras_sgd, training_step, variables_of
+from benchmarks.support import child, limit
+from benchmarks.update.models import LARGE, chosen
+from benchmarks.update.tensorflow_steps import BASE, SGD, keras_sgd, training_step, variables_of
 from nagd_keras import NAGD, schedules
 
 OPTIMIZERS = {

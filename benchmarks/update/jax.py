@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from benchmarks import child, limit
-from benchmarks.models import LARGE, chosen
+from benchmarks.support import child, limit
+from benchmarks.update.models import LARGE, chosen
 from nagd_keras import NAGD, schedules
 
 ARGUMENTS = "the arguments alone"

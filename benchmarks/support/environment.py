@@ -7,11 +7,12 @@ import subprocess
 from importlib import metadata, util
 from pathlib import Path
 
-from benchmarks import limit
+from benchmarks.support import limit
 
 PEERS = "tensorflow", "jax", "optax", "torch", "matplotlib"
 PACKAGES = "nagd-keras", "keras", "numpy", "tensorflow", "tensorflow-cpu", "jax", "optax", "torch"
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def missing() -> list[str]:

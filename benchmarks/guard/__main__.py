@@ -19,8 +19,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from benchmarks import environment, timing
-from benchmarks.table import line
+from benchmarks.support import environment, timing
+from benchmarks.support.table import line
 from nagd_keras import NAGD
 from nagd_keras.callbacks import DivergenceGuard
 
@@ -131,7 +131,9 @@ def measured(
 
 def main() -> None:
     """Prints a table for each model."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.guard", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="for each table")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it runs")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """What adaptive restart is worth, on problems with known answers: python -m benchmarks.restart.
 
 Counts the updates on full gradients, in float64 and with the step 1 / L, until f(theta_T) - f* is
-a fraction of f(theta_0) - f*; see README.md.
+a fraction of f(theta_0) - f*; see benchmarks/README.md.
 """
 
 import argparse
@@ -20,8 +20,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import environment, restart_figure, session
-from benchmarks.restart_figure import TOLERANCE
+from benchmarks.restart import figure
+from benchmarks.restart.figure import TOLERANCE
+from benchmarks.support import environment, session
 from nagd_keras import NAGD, callbacks
 from nagd_keras.schedules import NesterovMomentum, StronglyConvexMomentum
 from tests.reference.restart import gradient_descent_updates
@@ -179,8 +180,7 @@ def main() -> int:
     """Measures, prints, and writes; returns the number of runs that missed their tolerance."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.restart", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two of the problems, to see it runs")
-    results = Path(__file__).parent / "results"
-    parser.add_argument("--output", type=Path, default=results, metavar="FOLDER")
+    parser.add_argument("--output", type=Path, default=environment.RESULTS, metavar="FOLDER")
     arguments = parser.parse_args()
     keras.config.set_floatx("float64")
     described, began = environment.described(), time.monotonic()
@@ -196,8 +196,8 @@ def main() -> int:
     described["seconds"] = round(time.monotonic() - began)
     path = arguments.output / "restart.json"
     session.write({"environment": described, "rows": rows}, path)
-    figure = restart_figure.draw(curves, rows, path.with_suffix(".png"))
-    print(f"\n{described['seconds']} s, {path}, {figure}")
+    drawn = figure.draw(curves, rows, path.with_suffix(".png"))
+    print(f"\n{described['seconds']} s, {path}, {drawn}")
     return sum("updates" in row and row["updates"] is None for row in rows)
 
 

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import child
-from benchmarks.tensorflow_steps import BASE, SGD, keras_sgd, nested
+from benchmarks.support import child
+from benchmarks.update.tensorflow_steps import BASE, SGD, keras_sgd, nested
 from nagd_keras import NAGD
 
 ROWS = 10**4, 10**5, 10**6

@@ -1,4 +1,4 @@
-"""One figure of all that was measured: python -m benchmarks.figure [results/update.json]."""
+"""One figure of all that was measured: python -m benchmarks.update.figure [FILE]."""
 
 import json
 import sys
@@ -10,8 +10,8 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-from benchmarks.environment import ROOT
-from benchmarks.sections import SECTIONS
+from benchmarks.support.environment import RESULTS
+from benchmarks.update.sections import SECTIONS
 
 COLORS = {"Keras": "0.65", "NAGD": "tab:blue", "Optax": "tab:orange", "PyTorch": "tab:orange"}
 LIMIT_COLOR = "tab:green"
@@ -110,5 +110,5 @@ def _numbers(ax: Any, rows: Rows) -> None:
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:] or [ROOT / "benchmarks" / "results" / "update.json"]
+    given = sys.argv[1:] or [RESULTS / "update.json"]
     print(draw(Path(given[0])))

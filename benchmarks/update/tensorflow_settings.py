@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import keras
 
-from benchmarks import child
-from benchmarks.models import MIXED
-from benchmarks.tensorflow_steps import BASE, SGD, keras_sgd, training_step, variables_of
+from benchmarks.support import child
+from benchmarks.update.models import MIXED
+from benchmarks.update.tensorflow_steps import BASE, SGD, keras_sgd, training_step, variables_of
 from nagd_keras import NAGD
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks import environment
+from benchmarks.support import environment
 
 KEPT = "date", "CPU", "cores", "Python", "keras", "tensorflow", "tensorflow-cpu", "jax"
 

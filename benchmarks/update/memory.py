@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks import child
+from benchmarks.support import child
 
 TABLE = "one variable of 25 M"
 BASE = "no update"
@@ -23,7 +23,7 @@ def measure(report: child.Report) -> None:
     """Reports the peak up to the second step, that of later ones, and what is the update's."""
     base = None
     for name, kind in CONTESTANTS.items():
-        command = [sys.executable, "-m", "benchmarks.memory", "--alone", str(kind)]
+        command = [sys.executable, "-m", "benchmarks.update.memory", "--alone", str(kind)]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode:
             last = (made.stderr.strip().splitlines() or ["?"])[-1]
@@ -36,8 +36,8 @@ def measure(report: child.Report) -> None:
 
 
 def _alone(kind: str) -> None:
-    from benchmarks.models import MODELS
-    from benchmarks.tensorflow_steps import keras_sgd, training_step, variables_of
+    from benchmarks.update.models import MODELS
+    from benchmarks.update.tensorflow_steps import keras_sgd, training_step, variables_of
     from nagd_keras import NAGD
 
     optimizer = {

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import child, timing
+from benchmarks.support import child, timing
 
 SGD, NAGD = "Keras SGD", "NAGD"
 ONE = "one"  # device or process: what the others are held against

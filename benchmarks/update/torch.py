@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import torch
 
-from benchmarks import child
-from benchmarks.models import chosen
+from benchmarks.support import child
+from benchmarks.update.models import chosen
 from nagd_keras import NAGD, schedules
 
 SGD = "Keras SGD"

@@ -1,7 +1,7 @@
 """What a process that measures gets, and gives: a line of JSON for each row of the table.
 
 Keras has one backend a process, and memory is a process' own; so each section is a module that
-`update` runs as `python -m benchmarks.<module>`, with KERAS_BACKEND set.
+`update` runs as `python -m benchmarks.update.<module>`, with KERAS_BACKEND set.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Collection
 from typing import Any
 
-from benchmarks import timing
+from benchmarks.support import timing
 
 SECONDS = 4.0
 

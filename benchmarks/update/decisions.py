@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 
-from benchmarks import child
-from benchmarks.models import LARGE, MODELS
+from benchmarks.support import child
+from benchmarks.update.models import LARGE, MODELS
 from nagd_keras import NAGD
 
 NAME = "NAGD"
@@ -33,16 +33,16 @@ def _contestants(shapes: Shapes) -> tuple[dict[str, Callable[[], object]], str |
     """Returns calls of steps, and which of them makes no update, if their costs are differences."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        from benchmarks.tensorflow_steps import BASE, training_step, variables_of
+        from benchmarks.update.tensorflow_steps import BASE, training_step, variables_of
 
         made = {
             name: training_step(variables_of(shapes), NAGD(**s)) for name, s in SETTINGS.items()
         }
         return {BASE: training_step(variables_of(shapes)), **made}, BASE
     if backend == "jax":
-        from benchmarks.jax_update import keras_step
+        from benchmarks.update.jax import keras_step
     else:
-        from benchmarks.torch_update import keras_step
+        from benchmarks.update.torch import keras_step
     return {name: keras_step(shapes, NAGD(**s)) for name, s in SETTINGS.items()}, None
 
 

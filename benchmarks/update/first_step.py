@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks import child
+from benchmarks.support import child
 
 TABLE = "ResNet-50's 214 variables"
 CONTESTANTS = {"no update": None, "Keras SGD": "sgd", "NAGD": "nagd"}
@@ -13,7 +13,7 @@ CONTESTANTS = {"no update": None, "Keras SGD": "sgd", "NAGD": "nagd"}
 def measure(report: child.Report) -> None:
     """Reports the first step and, to compare with, the third."""
     for name, kind in CONTESTANTS.items():
-        command = [sys.executable, "-m", "benchmarks.first_step", "--alone", str(kind)]
+        command = [sys.executable, "-m", "benchmarks.update.first_step", "--alone", str(kind)]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         if made.returncode:
             last = (made.stderr.strip().splitlines() or ["?"])[-1]
@@ -25,8 +25,8 @@ def measure(report: child.Report) -> None:
 
 
 def _alone(kind: str) -> None:
-    from benchmarks.models import MODELS
-    from benchmarks.tensorflow_steps import keras_sgd, training_step, variables_of
+    from benchmarks.update.models import MODELS
+    from benchmarks.update.tensorflow_steps import keras_sgd, training_step, variables_of
     from nagd_keras import NAGD
 
     optimizer = {"None": lambda: None, "sgd": keras_sgd, "nagd": NAGD}[kind]()

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from benchmarks import environment, table
+from benchmarks.support import environment, table
 
 # For the processes that measure. The CPU: what counts there is the passes over its memory.
 CPU = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
@@ -31,8 +31,7 @@ def parser(name: str, doc: str | None, sections: Collection[str]) -> argparse.Ar
     made.add_argument(
         "--only", nargs="+", choices=sections, metavar="SECTION", help=", ".join(sections)
     )
-    results = Path(__file__).parent / "results"
-    made.add_argument("--output", type=Path, default=results, metavar="FOLDER")
+    made.add_argument("--output", type=Path, default=environment.RESULTS, metavar="FOLDER")
     return made
 
 

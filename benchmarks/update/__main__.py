@@ -1,6 +1,6 @@
 """What an update costs, beside its peers and its limit: python -m benchmarks.update.
 
-Each section runs in a process of its own; see README.md for what they measure.
+Each section runs in a process of its own; see benchmarks/README.md for what they measure.
 """
 
 import argparse
@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tempfile
 
-from benchmarks import environment, session
-from benchmarks.sections import SECTIONS, Section
+from benchmarks.support import environment, session
+from benchmarks.update.sections import SECTIONS, Section
 
 QUICK = 0.1  # seconds for a table
 QUICK_ROUNDS = 3
@@ -30,7 +30,7 @@ def main() -> int:
     if "matplotlib" in result["not installed"]:
         print("; no figure: not installed: matplotlib")
     else:
-        from benchmarks import figure
+        from benchmarks.update import figure
 
         print(f", {figure.draw(path)}")
     return len(result["failed"])
@@ -39,7 +39,7 @@ def main() -> int:
 def _run(section: Section, arguments: argparse.Namespace) -> session.Rows:
     """Yields the rows of a section while its process measures."""
     rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else None)
-    command = [sys.executable, "-m", f"benchmarks.{section.module}"]
+    command = [sys.executable, "-m", f"benchmarks.update.{section.module}"]
     command += ["--seconds", str(QUICK if arguments.quick else section.seconds)]
     command += ["--rounds", str(rounds)] if rounds else []
     command += ["--quick"] if arguments.quick else []

@@ -8,8 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from benchmarks import child, timing
-from benchmarks.distributed_common import (
+from benchmarks.distributed.common import (
     NAGD,
     NETWORKS,
     ONE,
@@ -23,6 +22,7 @@ from benchmarks.distributed_common import (
     networks,
     optimizers,
 )
+from benchmarks.support import child, timing
 
 
 def replicas(report: child.Report) -> None:

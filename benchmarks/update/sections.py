@@ -7,7 +7,7 @@ class Section(NamedTuple):
     """One part.
 
     Attributes:
-        module: what is run, in a process of its own.
+        module: of this package; it is run in a process of its own.
         backend: Keras' backend there, which must be installed.
         title: what stands above its tables.
         seconds: how long to measure for a table.
@@ -22,9 +22,7 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "tensorflow": Section(
-        "tensorflow_update", "tensorflow", "TensorFlow: what an update adds to a step"
-    ),
+    "tensorflow": Section("tensorflow", "tensorflow", "TensorFlow: what an update adds to a step"),
     "settings": Section(
         "tensorflow_settings", "tensorflow", "TensorFlow: what an update adds, by setting", 1.2
     ),
@@ -40,6 +38,6 @@ SECTIONS = {
     "embedding": Section("embedding", "tensorflow", "TensorFlow: whole steps with an embedding"),
     "memory": Section("memory", "tensorflow", "TensorFlow: peak memory", quick=False),
     "first_step": Section("first_step", "tensorflow", "TensorFlow: the first step", quick=False),
-    "jax": Section("jax_update", "jax", "JAX: calls of an update"),
-    "torch": Section("torch_update", "torch", "PyTorch: calls of an update"),
+    "jax": Section("jax", "jax", "JAX: calls of an update"),
+    "torch": Section("torch", "torch", "PyTorch: calls of an update"),
 }

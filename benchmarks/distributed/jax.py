@@ -13,8 +13,7 @@ import jax
 import keras
 from jax.sharding import NamedSharding, PartitionSpec
 
-from benchmarks import child, timing
-from benchmarks.distributed_common import (
+from benchmarks.distributed.common import (
     NAGD,
     NETWORKS,
     ONE,
@@ -27,6 +26,7 @@ from benchmarks.distributed_common import (
     networks,
     optimizers,
 )
+from benchmarks.support import child, timing
 
 # How variables and their slots lie on the devices.
 REPLICATED = "DataParallel"  # whole on each; each has its part of the batch

@@ -1,0 +1,1 @@
+"""What DivergenceGuard adds to a step of `fit`: python -m benchmarks.guard."""

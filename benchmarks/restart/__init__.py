@@ -1,0 +1,1 @@
+"""What adaptive restart is worth: python -m benchmarks.restart."""

@@ -1,0 +1,1 @@
+"""What the benchmarks share: timing, tables, and what a result says of its machine."""

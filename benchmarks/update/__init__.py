@@ -1,0 +1,1 @@
+"""What an update costs, beside its peers and its limit: python -m benchmarks.update."""
