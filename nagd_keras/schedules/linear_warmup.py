@@ -8,7 +8,7 @@ from keras import ops
 from nagd_keras.arguments import count, serialized, value, value_or_schedule
 from nagd_keras.hyperparameters import deserialized
 from nagd_keras.schedules.schedule import Schedule
-from nagd_keras.schedules.steps import as_step, real, whole_part
+from nagd_keras.schedules.steps import as_step, real
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
@@ -49,17 +49,12 @@ class LinearWarmup(Schedule):
 
     def value(self, step: Any) -> Any:
         """Returns the value at a tensor of steps."""
-        zero = ops.zeros_like(step)
-        beyond = whole_part(step, self.steps)
+        beyond = step - self.steps
         # What is left is not 1 minus what has passed, which would round small values away.
-        passed = real(ops.maximum(step, zero)) / self.steps
-        left = -real(ops.minimum(beyond, zero)) / self.steps
-        line = self.start * left + following(self.then, zero) * passed
-        return ops.where(beyond < 0, line, following(self.then, ops.maximum(beyond, zero)))
-
-    def landmarks(self) -> tuple[int, ...]:
-        """Returns the first step, and the landmarks of what follows."""
-        return (0, *shifted_landmarks(self.then, self.steps))
+        passed = real(ops.maximum(step, 0)) / self.steps
+        left = -real(ops.minimum(beyond, 0)) / self.steps
+        line = self.start * left + following(self.then, ops.zeros_like(step)) * passed
+        return ops.where(beyond < 0, line, following(self.then, ops.maximum(beyond, 0)))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this schedule again."""
@@ -76,9 +71,3 @@ def following(schedule: Any, step: Any) -> Any:
     if callable(schedule):
         return real(as_step(schedule(step)))
     return ops.full_like(real(step), schedule)
-
-
-def shifted_landmarks(schedule: Any, start: int) -> tuple[int, ...]:
-    """Returns the landmarks of a schedule, or of a number, that begins at step `start`."""
-    landmarks = schedule.landmarks() if isinstance(schedule, Schedule) else (0,)
-    return tuple(min(start + each, 2**31 - 1) for each in landmarks)

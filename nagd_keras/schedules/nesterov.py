@@ -8,7 +8,7 @@ from keras import ops
 from nagd_keras.arguments import count
 from nagd_keras.hyperparameters import value_dtype
 from nagd_keras.schedules.schedule import Schedule
-from nagd_keras.schedules.steps import at_most, real, whole_part
+from nagd_keras.schedules.steps import clipped, real
 
 # The recursion makes 2a - ln(a)/2 - 1/(192 a^2) - 1/(576 a^3) - ... grow by exactly 1 per step.
 # The coefficients follow from putting the recursion in; the constant is that of a_0 = 1.
@@ -70,16 +70,12 @@ class NesterovMomentum(Schedule):
 
     def value(self, step: Any) -> Any:
         """Returns mu at a tensor of steps."""
-        n = real(ops.maximum(whole_part(step, self.delay), ops.zeros_like(step)))
+        n = real(ops.maximum(step - self.delay, 0))
         a = _a(n + 1)
         # (a_n - 1) / a_{n+1} with a_n = sqrt(a_{n+1}^2 - a_{n+1}), without its cancellation.
         mu = 1 - (1 + 1 / (1 + ops.sqrt(1 - 1 / a))) / a
         largest = 1 - (2.0**-53 if value_dtype() == "float64" else 2.0**-24)
-        return ops.where(n > 0, at_most(mu, largest), ops.zeros_like(mu))
-
-    def landmarks(self) -> tuple[int, ...]:
-        """Returns the step of momentum 0, and one late enough to be the limit."""
-        return (0, 2**31 - 1)
+        return ops.where(n > 0, clipped(mu, 0.0, largest), ops.zeros_like(mu))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this schedule again."""

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from nagd_keras.arguments import count, value
+from nagd_keras.arguments import choice, count, value
 from nagd_keras.schedules.schedule import Schedule
-from nagd_keras.schedules.steps import at_least, at_most, real, since
+from nagd_keras.schedules.steps import clipped, real, since
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
@@ -63,9 +63,7 @@ class OneCycle(Schedule):
         self.final = value("final", final)
         self.total_steps = count("total_steps", total_steps)
         self.peak_fraction = value("peak_fraction", peak_fraction, supremum=1.0)
-        if anneal not in ("cosine", "linear"):
-            raise ValueError(f'`anneal` must be "cosine" or "linear". Received: anneal={anneal!r}.')
-        self.anneal = anneal
+        self.anneal = choice("anneal", anneal, ("cosine", "linear"))
         if not isinstance(three_phase, bool):
             raise TypeError(
                 f"`three_phase` must be True or False. Received: three_phase={three_phase!r}."
@@ -102,15 +100,10 @@ class OneCycle(Schedule):
             if self.anneal == "cosine":
                 # On JAX Keras' sine of a float64 is a float32.
                 done, left = (ops.square(real(ops.sin(math.pi / 2 * x))) for x in (done, left))
-            part = a * left + b * done
-            part = at_least(at_most(part, max(a, b)), min(a, b))  # not a rounding beyond
+            # Not a rounding beyond.
+            part = clipped(a * left + b * done, min(a, b), max(a, b))
             value = part if value is None else ops.where(since(step, start) > 0, part, value)
         return value
-
-    def landmarks(self) -> tuple[int, ...]:
-        """Returns the whole steps on both sides of each corner."""
-        around = ((math.floor(step), math.ceil(step)) for step, _ in self._corners())
-        return tuple(sorted({step for pair in around for step in pair}))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this schedule again."""

@@ -9,9 +9,8 @@ from keras import ops
 
 from nagd_keras.arguments import count, serialized, value_or_schedule
 from nagd_keras.hyperparameters import deserialized
-from nagd_keras.schedules.linear_warmup import following, shifted_landmarks
+from nagd_keras.schedules.linear_warmup import following
 from nagd_keras.schedules.schedule import Schedule
-from nagd_keras.schedules.steps import whole_part
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
@@ -62,22 +61,10 @@ class Piecewise(Schedule):
         """Returns the value at a tensor of steps."""
         value = following(self.schedules[0], step)
         for boundary, schedule in zip(self.boundaries, self.schedules[1:], strict=True):
-            beyond = whole_part(step, boundary)
             # Every schedule is evaluated; none is shown a step before its first.
-            then = following(schedule, ops.maximum(beyond, ops.zeros_like(step)))
-            value = ops.where(beyond < 0, value, then)
+            then = following(schedule, ops.maximum(step - boundary, 0))
+            value = ops.where(step < boundary, value, then)
         return value
-
-    def landmarks(self) -> tuple[int, ...]:
-        """Returns the landmarks of all parts, and the steps at which they begin and end."""
-        starts = [0, *self.boundaries]
-        ends = [*(b - 1 for b in self.boundaries), 2**31 - 1]
-        within = [
-            min(mark, end)
-            for start, end, schedule in zip(starts, ends, self.schedules, strict=True)
-            for mark in (start, *shifted_landmarks(schedule, start))
-        ]
-        return tuple(sorted({*within, *ends[:-1]}))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this schedule again."""

@@ -14,7 +14,7 @@ class Schedule(LearningRateSchedule):
     computed in float32 (in float64 if that is Keras' `floatx`). Integer steps are exact up to
     2^31 - 1; beyond its last mark a schedule keeps its last value.
 
-    A subclass says what the value is in `value`.
+    A subclass says what the value is in `value`, and has a `get_config` to be saved.
     """
 
     def __call__(self, step: Any) -> Any:
@@ -24,14 +24,6 @@ class Schedule(LearningRateSchedule):
     def value(self, step: Any) -> Any:
         """Returns the value at a tensor of steps."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its `value` is.")
-
-    def landmarks(self) -> tuple[int, ...]:
-        """Returns steps that hold the smallest and the largest value among them.
-
-        An optimizer reads them when it is made, and refuses a schedule that leaves the range of
-        its hyperparameter later on.
-        """
-        return (0,)
 
     def plot(self, steps: int, axes: Any = None) -> Any:
         """Draws the schedule over the steps 0 ... `steps`.
@@ -50,10 +42,6 @@ class Schedule(LearningRateSchedule):
         from nagd_keras.schedules.plotting import plot  # Matplotlib is wanted by nothing else.
 
         return plot(self, steps, axes)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make this schedule again."""
-        raise NotImplementedError(f"{type(self).__name__} has no `get_config`.")
 
     def __repr__(self) -> str:
         try:

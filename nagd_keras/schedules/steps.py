@@ -25,27 +25,14 @@ def real(x: Any) -> Any:
     return ops.cast(x, value_dtype())
 
 
-def whole_part(step: Any, mark: float) -> Any:
-    """Returns step - floor(mark) in the dtype of the step, exactly for integers."""
-    return step - ops.cast(math.floor(mark), step.dtype)
+def clipped(x: Any, low: float, high: float) -> Any:
+    """Returns a real tensor kept in [low, high].
 
-
-def at_most(x: Any, largest: float) -> Any:
-    """Returns the smaller of a real tensor and a number.
-
-    Of two float64 tensors, `keras.ops.minimum` makes a float32 on PyTorch, and `keras.ops.cast`
-    takes a number through float32 on TensorFlow.
+    Plain numbers as the bounds would be rounded to `floatx` on PyTorch, which may have 16 bits.
     """
-    bound = ops.full_like(x, largest)
-    return ops.where(x < bound, x, bound)
-
-
-def at_least(x: Any, smallest: float) -> Any:
-    """Returns the larger of a real tensor and a number, as `at_most` does the smaller."""
-    bound = ops.full_like(x, smallest)
-    return ops.where(x > bound, x, bound)
+    return ops.clip(x, ops.full_like(x, low), ops.full_like(x, high))
 
 
 def since(step: Any, mark: float) -> Any:
     """Returns step - mark as a real number; the whole part of the mark is subtracted first."""
-    return real(whole_part(step, mark)) - (mark - math.floor(mark))
+    return real(step - math.floor(mark)) - (mark - math.floor(mark))

@@ -3,11 +3,10 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from nagd_keras.arguments import count, value
 from nagd_keras.schedules.schedule import Schedule
-from nagd_keras.schedules.steps import at_most, real
+from nagd_keras.schedules.steps import clipped, real
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
@@ -41,13 +40,8 @@ class SutskeverMomentum(Schedule):
 
     def value(self, step: Any) -> Any:
         """Returns mu at a tensor of steps."""
-        step = ops.maximum(step, ops.zeros_like(step))
-        stair = real(ops.floor_divide(step, ops.cast(self.period, step.dtype)))
-        return at_most(1 - 0.5 / (stair + 1), self.max_momentum)
-
-    def landmarks(self) -> tuple[int, ...]:
-        """Returns the first step, and one late enough to be the limit."""
-        return (0, 2**31 - 1)
+        stair = real(step // self.period)
+        return clipped(1 - 0.5 / (stair + 1), 0.0, self.max_momentum)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this schedule again."""

@@ -1,4 +1,4 @@
-"""What schedules say of their range, how they are drawn, and what they refuse."""
+"""The range that schedules keep to, how they are drawn, and what they refuse."""
 
 import sys
 
@@ -19,48 +19,25 @@ from nagd_keras.schedules import (
     SutskeverMomentum,
 )
 from tests.support.schedule_cases import (
-    CASES,
     LARGE_CYCLE,
     LAST,
     NESTED,
-    NESTEROV,
     WARMUP,
     at,
-    label,
 )
 from tests.support.tolerances import UNIT
 
-# Landmarks
+# Ranges
 
 
 @pytest.mark.parametrize(
-    ("schedule", "says"),
-    [
-        (OneCycle(0.9, 0.9, 1.0, 100), "at step 99"),
-        (OneCycle(0.9, 1.5, 0.9, 100), "at step 29"),
-        (LinearWarmup(1.0, 50), "at step 50"),
-        (Piecewise([70], [0.9, 1.0]), "at step 70"),
-        (
-            Piecewise([70, 80], [0.9, LinearWarmup(OneCycle(0.5, 30.0, 0.5, 100), 4), 0.1]),
-            "step 79",
-        ),
-    ],
-    ids=label,
+    "schedule", [OneCycle(1.5, 0.9, 0.9, 100), LinearWarmup(1.0, 1), Piecewise([1], [0.9, 1.0])]
 )
-def test_a_momentum_that_would_leave_its_range_is_refused_at_once(schedule, says):
+def test_a_momentum_that_begins_out_of_its_range_is_refused(schedule):
     with pytest.raises(ValueError, match="`momentum` must be a finite number in") as raised:
         NAGD(momentum=schedule)
-    assert "Received: " in str(raised.value)
-    assert says in str(raised.value)
-    assert repr(schedule) in str(raised.value)
+    assert f"from {schedule!r} at step 1" in str(raised.value)
     assert NAGD(learning_rate=schedule).get_config()["learning_rate"]["registered_name"]
-
-
-@pytest.mark.parametrize(
-    "schedule", [*NESTEROV, *(case.schedule for case in CASES), NESTED], ids=label
-)
-def test_a_momentum_within_its_range_is_taken(schedule):
-    assert NAGD(momentum=schedule).get_config()["momentum"]["config"] is not None
 
 
 UNIT_INTERVAL = st.floats(0, 1, width=32)
@@ -100,15 +77,10 @@ SCHEDULES = st.recursive(
 
 
 @given(SCHEDULES)
-def test_landmarks_hold_the_extremes(schedule):
-    marks = schedule.landmarks()
-    assert all(isinstance(mark, int) and 0 <= mark <= LAST for mark in marks)
-    low_high = np.array([f(at(schedule, marks)) for f in (np.min, np.max)])
-    everywhere = at(schedule, [*range(1000), *marks])
-    # Between two values, roundings may pass them by.
-    slack = 20 * UNIT["float32"] * low_high[1]
-    assert np.all(everywhere >= low_high[0] - slack)
-    assert np.all(everywhere <= low_high[1] + slack)
+def test_a_schedule_keeps_to_the_range_of_its_parts(schedule):
+    found = at(schedule, [*range(2000), LAST])
+    assert np.all(found >= 0)
+    assert np.all(found <= 1 + 20 * UNIT["float32"])  # A line rounds.
 
 
 # Figures
@@ -124,7 +96,7 @@ def plt():
     pyplot.close("all")
 
 
-@pytest.mark.parametrize(("steps", "points"), [(1, 2), (60, 61), (10**8, 400)])
+@pytest.mark.parametrize(("steps", "points"), [(1, 2), (60, 61), (2000, 2001), (10**8, 2001)])
 @pytest.mark.parametrize(
     "schedule", [LARGE_CYCLE.schedule, WARMUP.schedule], ids=lambda s: type(s).__name__
 )
@@ -132,13 +104,13 @@ def test_plot(plt, schedule, steps, points):
     axes = schedule.plot(steps)
     (line,) = axes.get_lines()
     x, y = (np.asarray(each) for each in line.get_data())
-    assert points <= len(x) <= points + 4  # the extremes, which are always among them
+    assert len(x) == points
     assert x[0] == 0
     assert x[-1] == steps
     assert np.all(np.diff(x) > 0)
-    wanted = [float(schedule(int(step))) for step in x]
+    wanted = [float(schedule(int(step))) for step in x[::17]]
     # Vector instructions may round differently.
-    np.testing.assert_allclose(y, wanted, rtol=40 * UNIT["float32"])
+    np.testing.assert_allclose(y[::17], wanted, rtol=40 * UNIT["float32"])
     assert axes.get_xlabel() == "step"
     assert axes.get_ylabel() == type(schedule).__name__
 
@@ -252,7 +224,7 @@ def test_a_schedule_of_ones_own_needs_a_value_and_a_config():
 
     with pytest.raises(NotImplementedError, match="Empty does not say what its `value` is"):
         Empty()(0)
-    with pytest.raises(NotImplementedError, match="Empty has no `get_config`"):
+    with pytest.raises(NotImplementedError, match="'Empty' must override `get_config"):
         Empty().get_config()
 
 
@@ -268,11 +240,6 @@ def test_a_schedule_of_ones_own_may_keep_its_arguments_as_it_likes():
             return {"rate": self._rate}
 
     assert float(NAGD(Constant(0.5)).learning_rate) == 0.5
-
-
-def test_a_plot_does_not_miss_the_peak(plt):
-    (line,) = OneCycle(0.04, 1.0, 1e-6, 1000).plot(10**6).get_lines()
-    assert np.max(line.get_ydata()) > 0.999
 
 
 def test_a_schedule_that_takes_one_step_only_can_be_plotted(plt):
@@ -291,7 +258,3 @@ def test_schedules_are_tried_where_they_are_read_first():
         with pytest.raises(ValueError, match=f"`{name}` must be .* at step 0"):
             NAGD(**{name: NaNAtZero()})
     NAGD(momentum=NaNAtZero())
-
-
-def test_sutskevers_momentum_before_the_first_step():
-    assert float(SutskeverMomentum()(-1)) == 0.5
