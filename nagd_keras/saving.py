@@ -1,7 +1,6 @@
 """Files that are whole or not there: saving and loading that a crash or a bad disk cannot spoil."""
 
 import errno
-import hashlib
 import math
 import os
 import shutil
@@ -9,17 +8,17 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+import h5py
 import keras
+import numpy as np
 
 from nagd_keras.nagd import NAGD
 from nagd_keras.state import values_of
 from nagd_keras.tensors import put
 
 _MODELS, _WEIGHTS = (".keras", ".h5"), (".weights.h5",)  # the endings of their names
-_SEAL = b"\nnagd_keras sha256 "  # ends an HDF5 file, before the digest of all that precedes it
-_SEALED = len(_SEAL) + 64
 _OVERHEAD = 1 << 13  # bytes that HDF5 takes at most for the names of one array
 
 
@@ -30,9 +29,9 @@ class DamagedFileError(ValueError):
 def save_model(model: Any, filepath: str | os.PathLike[str]) -> None:
     """Saves a model and its optimizer's state, as `model.save`, in one step.
 
-    The file is written under another name in the same folder, made durable and renamed. A process
-    that is killed, or a disk that is full, leaves what was at `filepath` before. One process at a
-    time may write to a path.
+    The file is written under another name in the same folder, checked and renamed. A process that
+    is killed, or a disk that is full, leaves what was at `filepath` before. One process at a time
+    may write to a path.
 
     Args:
         model: the Keras model.
@@ -90,9 +89,9 @@ def save_weights(model: Any, filepath: str | os.PathLike[str]) -> None:
 def load_model(filepath: str | os.PathLike[str], **settings: Any) -> Any:
     """Loads a model, as `keras.saving.load_model`, from a file that is found to be whole.
 
-    Keras reads a file in which bytes have changed as if nothing were the matter. Here all bytes are
-    compared with the checksums that a `.keras` file has, whoever wrote it, and that an `.h5` file
-    has if `save_model` wrote it.
+    Keras reads a file in which bytes have changed as if nothing were the matter. Here all bytes of
+    a `.keras` file are compared with its checksums. An `.h5` file has none: it is seen if it is
+    shorter than it was, or if the optimizer's state has changed.
 
     Args:
         filepath: the path of a `.keras` or `.h5` file.
@@ -147,11 +146,11 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
 
 
 def check(filepath: str | os.PathLike[str], *, sealed: bool = False) -> None:
-    """Reads a file and compares it with the checksums that it holds, if it has any.
+    """Compares a file with what it says of itself: `.keras` its checksums, `.h5` its length.
 
     Args:
         filepath: the path of a file that ends in `.keras` or `.h5`.
-        sealed: whether an `.h5` file must have a checksum, as those have that this module wrote.
+        sealed: has no effect any more; leave it out.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -161,29 +160,20 @@ def check(filepath: str | os.PathLike[str], *, sealed: bool = False) -> None:
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"There is no file to load at {path}, which {kind}.")
-    damaged = f"The file {path} is damaged, or not a file that Keras wrote: "
-    if path.suffix == ".keras":
-        try:
+    try:
+        if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
-                wrong = archive.testzip()
-        except Exception as error:  # zipfile raises many kinds for what it cannot read.
-            raise DamagedFileError(f"{damaged}{error}. Load another copy of it.") from error
-        if wrong is not None:
-            raise DamagedFileError(
-                f"{damaged}its part {wrong} does not have the checksum that it was written with. "
-                "Load another copy of it."
-            )
-    else:
-        with path.open("rb") as file:
-            length = max(0, file.seek(0, os.SEEK_END) - _SEALED)
-            file.seek(length)
-            seal, digest = file.read(len(_SEAL)), file.read()
-            known = seal == _SEAL
-            if (sealed and not known) or (known and _digest(file, length) != digest):
-                raise DamagedFileError(
-                    f"{damaged}it does not have the checksum that it was written with. Load "
-                    "another copy of it."
-                )
+                if part := archive.testzip():
+                    raise zipfile.BadZipFile(
+                        f"its part {part} does not have the checksum that it was written with"
+                    )
+        elif path.suffix == ".h5":
+            h5py.File(path).close()  # The file says how long it should be.
+    except Exception as error:  # zipfile raises many kinds for what it cannot read.
+        raise DamagedFileError(
+            f"The file {path} is damaged, or not a file that Keras wrote: {error}. Load another "
+            "copy of it."
+        ) from error
 
 
 def _check_model(model: Any) -> None:
@@ -217,20 +207,18 @@ def _written(
         raise ValueError(
             f"The name of the file must end in {' or '.join(endings)}. Received: {path}."
         )
-    if path.is_dir():
-        raise IsADirectoryError(f"The model cannot be saved at {path}, which is a folder.")
     path = path.resolve()  # A link stays, and what it leads to is replaced.
     # One name for each path: what a killed process left there, the next one writes over.
     partial = path.with_name(f".partial-{path.name}")
     try:
-        if path.suffix == ".h5":
-            _reserve(partial, model)
+        _check_space(path.parent, model)
         write(partial)
-        _seal(partial)
+        with partial.open("r+b") as file:
+            os.fsync(file.fileno())  # else a loss of power could leave the new name without data
+        check(partial)
         if path.exists():
             shutil.copymode(path, partial)
         os.replace(partial, path)
-        _make_durable(path.parent)
     except OSError as error:
         raise type(error)(
             error.errno,
@@ -255,56 +243,17 @@ def _variables(model: Any) -> list[Any]:
     return [*model.variables, *(v for each in _optimizers(model) for v in each.variables)]
 
 
-def _reserve(path: Path, model: Any) -> None:
-    """Raises OSError if there is no space for an HDF5 file of the model's weights and state.
+def _check_space(folder: Path, model: Any) -> None:
+    """Raises OSError if a disk has no space for a file of the model's weights and state.
 
     HDF5 writes last when a file is closed. Where the disk is full then, it leaves the process in
     a state in which it crashes sooner or later.
     """
-    itemsizes = {"64": 8, "32": 4, "16": 2}
-    size = sum(
-        itemsizes.get(str(v.dtype)[-2:], 1) * math.prod(v.shape) + _OVERHEAD
-        for v in _variables(model)
+    needed = sum(
+        np.dtype(v.dtype).itemsize * math.prod(v.shape) + _OVERHEAD for v in _variables(model)
     )
-    allocate = getattr(os, "posix_fallocate", None)  # which not all systems have
-    if allocate is None:
-        return
-    with path.open("wb") as file:
-        try:
-            allocate(file.fileno(), 0, _OVERHEAD + size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # nor all file systems
-                raise
-
-
-def _seal(path: Path) -> None:
-    """Ends an HDF5 file with its digest, which its readers ignore, and makes the file durable."""
-    with path.open("r+b") as file:
-        if path.suffix == ".h5":
-            file.write(_SEAL + _digest(file, file.seek(0, os.SEEK_END)))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _digest(file: BinaryIO, length: int) -> bytes:
-    """Returns the digest of a file's first bytes, and leaves it behind them."""
-    digest = hashlib.sha256()
-    file.seek(0)
-    while file.tell() < length:
-        digest.update(file.read(min(1 << 20, length - file.tell())))
-    return digest.hexdigest().encode()
-
-
-def _make_durable(folder: Path) -> None:
-    """Writes a folder's list of names to the disk, on systems that can."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager

@@ -241,22 +241,6 @@ def test_a_link_and_permissions_stay(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["latest.keras", "real.keras"]
 
 
-@pytest.mark.parametrize("fault", [None, OSError(95, "Operation not supported")])
-def test_systems_that_reserve_no_space(fault, tmp_path, monkeypatch):
-    def allocate(*_):
-        raise fault
-
-    if fault is None:
-        monkeypatch.delattr(os, "posix_fallocate")
-    else:
-        monkeypatch.setattr(os, "posix_fallocate", allocate)
-    model = fit(simple())
-    saving.save_weights(model, tmp_path / "model.weights.h5")
-    before = state(model)
-    saving.load_weights(fit(model), tmp_path / "model.weights.h5")
-    assert state(model) == before
-
-
 class Interruption(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 3:
