@@ -1,14 +1,15 @@
-"""What the arguments of schedules and callbacks must be."""
+"""What arguments must be: those of the optimizer, schedules, callbacks and conversions."""
 
 import numbers
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import keras
-import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
-from nagd_keras.hyperparameters import Hyperparameter, value_dtype
+from nagd_keras.hyperparameters import Hyperparameter
 
 _REAL = ("float16", "bfloat16", "float32", "float64")
 
@@ -21,10 +22,8 @@ def value(name: str, given: Any, supremum: float = float("inf")) -> float:
 def positive(name: str, given: Any) -> float:
     """Returns a number in (0, infinity); raises what `Hyperparameter.number` raises."""
     number = value(name, given)
-    if not np.asarray(number, value_dtype()):  # which 1e-50 is not, as a float32
-        raise ValueError(
-            f"`{name}` must be larger than 0 in {value_dtype()}. Received: {name}={given!r}."
-        )
+    if number == 0:
+        raise ValueError(f"`{name}` must be larger than 0. Received: {name}={given!r}.")
     return number
 
 
@@ -59,12 +58,12 @@ def choice(name: str, given: Any, allowed: Sequence[str], alternatives: str = ""
     Raises:
         ValueError: for anything else.
     """
-    if not isinstance(given, str) or given not in allowed:
+    if given not in allowed:
         words = ", ".join(map(repr, allowed))
         raise ValueError(
             f"`{name}` must be one of {words}{alternatives}. Received: {name}={given!r}."
         )
-    return given
+    return str(given)
 
 
 def slot_dtype(given: Any) -> str | None:
@@ -75,16 +74,9 @@ def slot_dtype(given: Any) -> str | None:
     """
     if given is None:
         return None
-    try:
-        name: str = keras.backend.standardize_dtype(given)
-    except (TypeError, ValueError):
-        name = ""
-    if name not in _REAL:
-        raise ValueError(
-            f"`slot_dtype` must be None, for the dtype of each variable, or one of "
-            f"{', '.join(map(repr, _REAL))}. Received: slot_dtype={given!r}."
-        )
-    return name
+    with suppress(TypeError, ValueError):  # what is no dtype at all
+        given = keras.backend.standardize_dtype(given)
+    return choice("slot_dtype", given, _REAL, ", or None for the dtype of each variable")
 
 
 def verbosity(given: Any) -> int:
@@ -93,16 +85,31 @@ def verbosity(given: Any) -> int:
     Raises:
         ValueError: for anything else.
     """
-    if not isinstance(given, numbers.Integral) or given not in (0, 1):
+    if given not in (0, 1):
         raise ValueError(
-            "`verbose` must be 0, to print nothing, or 1. "
-            f"Received: verbose={given!r} (of type {type(given).__name__})."
+            f"`verbose` must be 0, to print nothing, or 1. Received: verbose={given!r}."
         )
     return int(given)
 
 
-def serialized(given: Any) -> Any:
-    """Returns what stands for a number or a schedule in a config."""
-    if isinstance(given, LearningRateSchedule):
-        return keras.saving.serialize_keras_object(given)
-    return given
+def patterns(name: str, given: Any, values: str) -> dict[str, Any]:
+    """Returns a copy of a dictionary whose keys are regular expressions.
+
+    Raises:
+        TypeError: if it is no mapping from text; the message says that it is one to `values`.
+        ValueError: for a text that is no regular expression.
+    """
+    if not isinstance(given, Mapping) or not all(isinstance(pattern, str) for pattern in given):
+        raise TypeError(
+            f"`{name}` must be a dictionary of regular expressions, as text, and {values}. "
+            f"Received: {name}={given!r}."
+        )
+    for pattern in given:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                f"The keys of `{name}` must be regular expressions. Received: {pattern!r}, which "
+                f"is none: {error}. Use `re.escape` for plain text."
+            ) from error
+    return dict(given)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nagd_keras.hyperparameters import Hyperparameter
+from nagd_keras.arguments import patterns, value
 
 
 def checked_multipliers(multipliers: Any) -> dict[str, float] | None:
@@ -16,25 +16,9 @@ def checked_multipliers(multipliers: Any) -> dict[str, float] | None:
     """
     if multipliers is None:
         return None
-    if not isinstance(multipliers, Mapping) or not all(isinstance(p, str) for p in multipliers):
-        raise TypeError(
-            "`learning_rate_multipliers` must be a dictionary of regular expressions, as text, "
-            f"and factors. Received: learning_rate_multipliers={multipliers!r}."
-        )
-    for pattern in multipliers:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(
-                "The keys of `learning_rate_multipliers` must be regular expressions. Received: "
-                f"{pattern!r}, which is none: {error}. Use `re.escape` for plain text."
-            ) from error
-    return {
-        pattern: Hyperparameter(f"learning_rate_multipliers[{pattern!r}]").number(
-            factor, f"{factor!r}", alternatives=""
-        )
-        for pattern, factor in multipliers.items()
-    }
+    name = "learning_rate_multipliers"
+    checked = patterns(name, multipliers, "factors")
+    return {p: value(f"{name}[{p!r}]", factor) for p, factor in checked.items()}
 
 
 def matched(multipliers: Mapping[str, float] | None, variables: Sequence[Any]) -> list[float]:

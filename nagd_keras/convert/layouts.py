@@ -1,13 +1,15 @@
 """Arrays of another framework brought into the layouts of Keras' variables."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-Axes = tuple[int, ...] | None
+from nagd_keras.arguments import patterns
+
+Axes = Sequence[int] | None
 _EXAMPLE = 'transposes={"dense.*kernel": (1, 0), "embeddings": None}'
 
 
@@ -18,9 +20,7 @@ def checked_variables(name: str, variables: Any) -> list[Any]:
         TypeError: if it is something else.
         ValueError: if it is empty or has a variable twice.
     """
-    if isinstance(variables, (str, Mapping)) or not hasattr(variables, "__iter__"):
-        variables = [variables]
-    listed: list[Any] = list(variables)
+    listed = list(variables) if isinstance(variables, Iterable) else [variables]
     for variable in listed:
         if not isinstance(variable, keras.Variable):
             raise TypeError(
@@ -41,9 +41,8 @@ def checked_order(order: Any, variables: Sequence[Any]) -> list[Any] | None:
     if order is None:
         return None
     listed = checked_variables("trainable_variables", order)
-    others = {id(v): v for v in (*variables, *listed)}
     both = {id(v) for v in variables} & {id(v) for v in listed}
-    if odd := [variable.path for i, variable in others.items() if i not in both]:
+    if odd := [v.path for v in (*variables, *listed) if id(v) not in both]:
         raise ValueError(
             "`trainable_variables` must hold the same variables as `variables`, in the order in "
             "which Keras trains and saves them: model.trainable_variables. Received: only in "
@@ -68,7 +67,7 @@ def axes_of(variables: Sequence[Any], transposes: Any, *, all_must_match: bool) 
         ValueError: for text that is no regular expression, one that is found nowhere, axes that
             do not fit a variable, and variables without a match that must have one.
     """
-    transposes = _checked(transposes)
+    transposes = patterns("transposes", transposes or {}, f"axes or None, such as {_EXAMPLE}")
     paths = {i: v.path for i, v in enumerate(variables) if len(v.shape) >= 2}
     for pattern in transposes:
         if not any(re.search(pattern, path) for path in paths.values()):
@@ -122,37 +121,13 @@ def as_numpy(array: Any) -> np.ndarray:
     return np.asarray(array).astype(np.float64)
 
 
-def _checked(transposes: Any) -> dict[str, Axes]:
-    if transposes is None:
-        return {}
-    if not isinstance(transposes, Mapping) or not all(isinstance(p, str) for p in transposes):
-        raise TypeError(
-            "`transposes` must be a dictionary of regular expressions, as text, and axes or None, "
-            f"such as {_EXAMPLE}. Received: transposes={transposes!r}."
-        )
-    for pattern, axes in transposes.items():
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(
-                "The keys of `transposes` must be regular expressions. Received: "
-                f"{pattern!r}, which is none: {error}. Use `re.escape` for plain text."
-            ) from error
-        integers = isinstance(axes, (tuple, list)) and all(type(axis) is int for axis in axes)
-        if axes is not None and not integers:
-            raise TypeError(
-                "The values of `transposes` must be None or tuples of integers, the axes for "
-                f"numpy.transpose. Received: {pattern!r}: {axes!r}."
-            )
-    return {p: None if axes is None else tuple(axes) for p, axes in transposes.items()}
-
-
-def _check_fit(pattern: str, axes: Axes, variable: Any) -> None:
+def _check_fit(pattern: str, axes: Any, variable: Any) -> None:
     dimensions = len(variable.shape)
-    if axes is not None and sorted(axes) != list(range(dimensions)):
+    fit = isinstance(axes, Sequence) and sorted(axes) == list(range(dimensions))
+    if axes is not None and not fit:
         raise ValueError(
-            f"The axes of `transposes` must be 0 to {dimensions - 1}, in some order, for the "
-            f"variable {variable.path} of shape {tuple(variable.shape)}. Received: {pattern!r}: "
-            f"{axes}, the first pattern that is found in its path. Put a pattern of its own before "
-            "it, or correct the axes."
+            f"The axes of `transposes` must be None or (0, ..., {dimensions - 1}) in some order, "
+            f"for the variable {variable.path} of shape {tuple(variable.shape)}. Received: "
+            f"{pattern!r}: {axes!r}, the first pattern that is found in its path. Put a pattern of "
+            "its own before it, or correct the axes."
         )

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -11,31 +11,23 @@ def leaves(nest: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
 
     `keras.tree` would take None, Flax' FrozenDict and Equinox' modules for leaves.
     """
+    children: Iterable[tuple[Any, Any]]
     if nest is None:
         return
-    if not is_nest(nest):
+    if isinstance(nest, Mapping):
+        children = nest.items() if isinstance(nest, OrderedDict) else sorted(nest.items())
+    elif isinstance(nest, (list, tuple)):
+        children = enumerate(nest)
+    elif dataclasses.is_dataclass(nest):
+        # Equinox and Flax mark the fields that are no part of the tree.
+        marks = {f.name: f.metadata for f in dataclasses.fields(nest)}
+        children = [
+            (name, getattr(nest, name))
+            for name, m in marks.items()
+            if not m.get("static") and m.get("pytree_node", True)
+        ]
+    else:
         yield path, nest
         return
-    for key, value in _children(nest):
+    for key, value in children:
         yield from leaves(value, (*path, key))
-
-
-def is_nest(value: Any) -> bool:
-    """Whether a value is a mapping, list, tuple or dataclass, and no leaf."""
-    return isinstance(value, (Mapping, list, tuple)) or (
-        dataclasses.is_dataclass(value) and not isinstance(value, type)
-    )
-
-
-def _children(nest: Any) -> list[tuple[Any, Any]]:
-    if isinstance(nest, Mapping):
-        keys = list(nest) if isinstance(nest, OrderedDict) else sorted(nest)
-        return [(key, nest[key]) for key in keys]
-    if isinstance(nest, (list, tuple)):
-        return list(enumerate(nest))
-    # Equinox and Flax mark the fields that are no part of the tree.
-    marks = {f.name: f.metadata for f in dataclasses.fields(nest)}
-    dynamic = [
-        name for name, m in marks.items() if not m.get("static") and m.get("pytree_node", True)
-    ]
-    return [(name, getattr(nest, name)) for name in dynamic]

@@ -6,9 +6,10 @@ from typing import Any
 
 from nagd_keras.convert._state import begun
 from nagd_keras.convert.layouts import arranged, axes_of, checked_order, checked_variables
-from nagd_keras.convert.nests import is_nest, leaves
+from nagd_keras.convert.nests import leaves
 from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM
 from nagd_keras.nagd import NAGD
+from nagd_keras.tensors import number
 
 _BEGIN_ANEW = "For other optimizers, begin anew with NAGD(...)."
 
@@ -77,15 +78,14 @@ def from_optax_sgd(
     """
     found = _Found()
     _walk(state, found)
-    trace, updates = _trace(found), _updates(found)
-    listed, arrays = _paired(variables, trace)
+    updates = max(found.counts, default=0)
+    listed, arrays = _paired(variables, _trace(found))
     order = checked_order(trainable_variables, listed)
     given = {"learning_rate": learning_rate, "momentum": momentum}
     rate, mu = (_hyperparameter(name, value, found) for name, value in given.items())
     rate = LEARNING_RATE.checked(rate)
     mu = MOMENTUM.number(mu, f"momentum={mu!r}", alternatives="")
-    now = LEARNING_RATE.read(rate, updates)
-    now = LEARNING_RATE.number(now, f"{now!r} from {rate!r}", alternatives="")
+    now = number(LEARNING_RATE.read(rate, updates))
     axes = axes_of(listed, transposes, all_must_match=False)
     displacements = [
         -now * mu * arranged(array, variable, axes.get(i), f"trace {i}")
@@ -110,9 +110,9 @@ def _walk(part: Any, found: _Found) -> None:
     if fields == {"trace"}:
         found.traces.append(part.trace)
     elif fields == {"count"}:
-        found.counts.append(_count(part.count))
+        found.counts.append(int(part.count))
     elif {"count", "hyperparams", "inner_state"} <= fields:
-        found.counts.append(_count(part.count))
+        found.counts.append(int(part.count))
         found.hyperparameters |= part.hyperparams
         found.scheduled |= set(getattr(part, "hyperparams_states", ()))
         _walk(part.inner_state, found)
@@ -127,10 +127,6 @@ def _walk(part: Any, found: _Found) -> None:
         )
 
 
-def _count(count: Any) -> int:
-    return int(count.item() if hasattr(count, "item") else count)
-
-
 def _trace(found: _Found) -> Any:
     if len(found.traces) != 1:
         raise ValueError(
@@ -140,15 +136,6 @@ def _trace(found: _Found) -> Any:
             f"momentum=0.0). {_BEGIN_ANEW}"
         )
     return found.traces[0]
-
-
-def _updates(found: _Found) -> int:
-    if len(set(found.counts)) > 1:
-        raise ValueError(
-            f"The parts of a state must have counted the same steps. Received: {found.counts}. "
-            "Pass the state of one optimizer, as it was returned."
-        )
-    return found.counts[0] if found.counts else 0
 
 
 def _paired(variables: Any, trace: Any) -> tuple[list[Any], list[Any]]:
@@ -161,8 +148,7 @@ def _paired(variables: Any, trace: Any) -> tuple[list[Any], list[Any]]:
                 "Replace the trace by jax.tree.leaves(trace), and pass a list of variables."
             )
     nest = {"/".join(map(str, path)): leaf for path, leaf in leaves(variables)}
-    nested = not is_nest(variables) or any("/" in path for path in nest)
-    if nested or isinstance(variables, Mapping):
+    if not isinstance(variables, (list, tuple)) or any("/" in path for path in nest):
         listed = checked_variables("variables", nest.values())
         if odd := [*(p for p in arrays if p not in nest), *(p for p in nest if p not in arrays)]:
             raise ValueError(
@@ -185,8 +171,7 @@ def _hyperparameter(name: str, given: Any, found: _Found) -> Any:
     if given is not None:
         return given
     if name in found.hyperparameters and name not in found.scheduled:
-        value = found.hyperparameters[name]
-        return value.item() if hasattr(value, "item") else value
+        return float(found.hyperparameters[name])
     why = (
         f"follows a schedule there, which the state does not hold: pass {name}=..."
         if name in found.scheduled

@@ -6,7 +6,7 @@ from typing import Any
 
 from nagd_keras.convert._state import begun
 from nagd_keras.convert.layouts import arranged, axes_of, checked_order, checked_variables
-from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM
+from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM, Hyperparameter
 from nagd_keras.nagd import NAGD
 
 _BUFFER = "momentum_buffer"
@@ -123,19 +123,14 @@ def _checked(state_dict: Any) -> tuple[list[Any], dict[int, Any]]:
             "Pass the state dict of the optimizer, not the optimizer or that of the model."
         )
     groups, state = list(state_dict["param_groups"]), dict(state_dict["state"])
-    for group in groups:
-        if missing := [key for key in _GROUP if key not in group]:
-            raise ValueError(
-                f"`state_dict` must be {wanted}. Received: a parameter group without {missing}, "
-                f"with {sorted(group)}: the state of another optimizer. Begin anew with NAGD(...)."
-            )
-    for i, entry in state.items():
-        if others := [key for key in entry if key != _BUFFER]:
-            raise ValueError(
-                f"`state_dict` must be {wanted}, which keeps a {_BUFFER} for each parameter. "
-                f"Received: {others} for parameter {i}: the state of another optimizer. Begin anew "
-                "with NAGD(...)."
-            )
+    missing = sorted({key for group in groups for key in _GROUP if key not in group})
+    others = sorted({key for entry in state.values() for key in entry} - {_BUFFER})
+    if missing or others:
+        raise ValueError(
+            f"`state_dict` must be {wanted}. Received: the state of another optimizer, whose "
+            f"parameter groups lack {missing} and which keeps {others} for its parameters. Begin "
+            "anew with NAGD(...)."
+        )
     return groups, state
 
 
@@ -227,8 +222,6 @@ def _multipliers(
     return {f"^{re.escape(path)}$": factor for path, factor in factors.items() if factor != 1}
 
 
-def _number(hyperparameter: Any, value: Any) -> float:
+def _number(hyperparameter: Hyperparameter, value: Any) -> float:
     value = value.item() if hasattr(value, "item") else value  # a tensor
-    name = hyperparameter.name
-    number: float = hyperparameter.number(value, f"{name}={value!r}", alternatives="")
-    return number
+    return hyperparameter.number(value, f"{hyperparameter.name}={value!r}", alternatives="")

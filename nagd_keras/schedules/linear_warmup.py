@@ -5,8 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from nagd_keras.arguments import count, serialized, value, value_or_schedule
-from nagd_keras.hyperparameters import deserialized
+from nagd_keras.arguments import count, value, value_or_schedule
 from nagd_keras.schedules.schedule import Schedule
 from nagd_keras.schedules.steps import as_step, real
 
@@ -58,12 +57,13 @@ class LinearWarmup(Schedule):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this schedule again."""
-        return {"then": serialized(self.then), "steps": self.steps, "start": self.start}
+        then = keras.saving.serialize_keras_object(self.then)
+        return {"then": then, "steps": self.steps, "start": self.start}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "LinearWarmup":
         """Makes the schedule from what `get_config` returned."""
-        return cls(**{**config, "then": deserialized(config["then"])})
+        return cls(**{**config, "then": keras.saving.deserialize_keras_object(config["then"])})
 
 
 def following(schedule: Any, step: Any) -> Any:

@@ -7,8 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from nagd_keras.arguments import count, serialized, value_or_schedule
-from nagd_keras.hyperparameters import deserialized
+from nagd_keras.arguments import count, value_or_schedule
 from nagd_keras.schedules.linear_warmup import following
 from nagd_keras.schedules.schedule import Schedule
 
@@ -70,10 +69,11 @@ class Piecewise(Schedule):
         """Returns the arguments that make this schedule again."""
         return {
             "boundaries": list(self.boundaries),
-            "schedules": [serialized(each) for each in self.schedules],
+            "schedules": keras.saving.serialize_keras_object(self.schedules),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Piecewise":
         """Makes the schedule from what `get_config` returned."""
-        return cls(config["boundaries"], [deserialized(each) for each in config["schedules"]])
+        schedules = keras.saving.deserialize_keras_object(config["schedules"])
+        return cls(config["boundaries"], schedules)

@@ -159,8 +159,3 @@ def test_a_momentum_schedule_of_other_arguments(schedule):
 def test_norms_are_wanted_or_not():
     with pytest.raises(TypeError, match="norms='no'"):
         HyperparameterMonitor(norms="no")
-
-
-def test_a_rate_that_is_zero_in_float32():
-    with pytest.raises(ValueError, match=r"larger than 0 in float32.*1e-50"):
-        OneCycle(1e-50)
