@@ -16,7 +16,7 @@ _REAL = ("float16", "bfloat16", "float32", "float64")
 
 def value(name: str, given: Any, supremum: float = float("inf")) -> float:
     """Returns a number in [0, supremum); raises what `Hyperparameter.number` raises."""
-    return Hyperparameter(name, supremum).number(given, f"{name}={given!r}", alternatives="")
+    return Hyperparameter(name, supremum).number(given, alternatives="")
 
 
 def positive(name: str, given: Any) -> float:
@@ -77,6 +77,13 @@ def slot_dtype(given: Any) -> str | None:
     with suppress(TypeError, ValueError):  # what is no dtype at all
         given = keras.backend.standardize_dtype(given)
     return choice("slot_dtype", given, _REAL, ", or None for the dtype of each variable")
+
+
+def boolean(name: str, given: Any) -> bool:
+    """Returns True or False; raises TypeError for anything else."""
+    if not isinstance(given, bool):
+        raise TypeError(f"`{name}` must be True or False. Received: {name}={given!r}.")
+    return given
 
 
 def verbosity(given: Any) -> int:

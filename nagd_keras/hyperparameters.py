@@ -1,13 +1,13 @@
-"""A hyperparameter: float | schedule | callable, to a tracked, settable, serializable value.
+"""One hyperparameter: what it may be, and how an optimizer's attribute reads and sets it.
 
-The optimizer holds each hyperparameter as Keras holds its learning rate, as a *source*:
-a `keras.Variable` (made from a number, settable while training), a `LearningRateSchedule`
-(read at a step), or a callable without arguments (called when the value is needed).
+To add one to an optimizer is to declare it in the class, to take it as an argument, and to use its
+value in the pipeline. It is then checked, live, scheduled, saved and serialized.
 """
 
 import inspect
 import math
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,45 +22,69 @@ _ALTERNATIVES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Hyperparameter:
-    """The name and the range of one hyperparameter, and what follows from them.
+    """One hyperparameter, as an attribute of an optimizer's class, and what its values may be.
+
+    Read, it gives the value of the next update; set, it changes the number that it was given as.
 
     Attributes:
-        name: the argument and the property that it is known by.
+        name: the argument and the attribute that it is known by.
         supremum: the values allowed are those in [0, supremum).
-        first_step: the step at which a schedule is read first.
+        clock: what a schedule is read at: "batches", the finished ones, or "age", counted from 1.
+        scaled: whether to set one that follows a schedule scales the schedule.
+        optional: whether it may be None.
+        default: what it is where nothing is given.
     """
 
-    name: str
+    name: str = ""
     supremum: float = math.inf
-    first_step: int = 0
+    clock: str = "batches"
+    scaled: bool = False
+    optional: bool = False
+    default: float | None = None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, optimizer: Any, owner: type | None = None) -> Any:
+        return self if optimizer is None else optimizer.state.hyperparameters.now(self.name)
+
+    def __set__(self, optimizer: Any, value: Any) -> None:
+        # Keras' constructor sets some of these attributes, to nothing, before there are any.
+        if hasattr(optimizer, "state"):
+            optimizer.state.hyperparameters.set(self.name, value)
+
+    @property
+    def factor(self) -> str:
+        """The name of the number that a schedule is multiplied by."""
+        return f"{self.name}_factor"
 
     def checked(self, value: Any) -> Any:
         """Returns a number as a float, and a schedule or callable as it is.
 
         Raises:
             TypeError: if it is none of these, or a callable that wants arguments.
-            ValueError: if the number, or what the schedule returns for a step that is tried, is
-                not a scalar in the allowed range.
+            ValueError: if the number, or what the schedule returns for its first steps, is not a
+                scalar in the allowed range.
         """
+        if value is None and self.optional:
+            return None
         if isinstance(value, LearningRateSchedule):
             # A schedule is a pure function of the step, so it can be tried where it begins.
             integer = keras.backend.standardize_dtype("int")
-            for step in sorted({self.first_step, 1}):
+            for step in (0, 1) if self.clock == "batches" else (1,):
                 tried = value(keras.ops.convert_to_tensor(step, integer))
-                received = f"{tried!r} from {value!r} at step {step}"
-                self.check_scalar(tried, received)
-                if not is_symbolic(tried):
-                    self.number(tried, received)
+                self._check_given(tried, f"{tried!r} from {value!r} at step {step}")
             return value
         if callable(value) and not is_array(value):
             _check_takes_no_arguments(self.name, value)
             return value
         return self.number(value, f"{self.name}={value!r}")
 
-    def number(self, value: Any, received: str, alternatives: str = _ALTERNATIVES) -> float:
+    def number(self, value: Any, received: str = "", alternatives: str = _ALTERNATIVES) -> float:
         """Returns `value` as a float; raises if it is not a number in the allowed range."""
+        received = received or f"{self.name}={value!r}"
 
         def refusal(of_type: Any, note: str = "") -> str:
             return (
@@ -74,16 +98,16 @@ class Hyperparameter:
         if not real or isinstance(value, (bool, np.bool_)):
             raise TypeError(refusal(value))
         try:
-            number = float(detached(value))
+            found = float(detached(value))
         except OverflowError:  # An integer beyond the range of a float.
-            number = math.inf
+            found = math.inf
         # Seen in the precision that it will be kept in: 1 - 1e-9 is 1 there, and 1e39 is infinite.
         with np.errstate(over="ignore"):
-            kept = float(np.asarray(number, value_dtype()))
+            kept = float(np.asarray(found, value_dtype()))
         if not 0.0 <= kept < self.supremum:
-            rounded = 0.0 <= number < self.supremum
+            rounded = 0.0 <= found < self.supremum
             raise ValueError(refusal(value, f"; {kept} in {value_dtype()}" if rounded else ""))
-        return number
+        return found
 
     def check_scalar(self, value: Any, received: str) -> None:
         """Raises unless `value`, a number or a tensor (symbolic, perhaps), has the shape ()."""
@@ -94,93 +118,27 @@ class Hyperparameter:
                 f"with the shape {shape}. Give a scalar: one value holds for all variables."
             )
 
-    def source(self, value: Any, add_variable: Any) -> Any:
-        """Returns the source for a checked value; a number becomes a tracked variable.
-
-        Args:
-            value: what `checked` returned.
-            add_variable: the `add_variable` method of the optimizer that will own the variable.
-        """
-        if callable(value):
-            return value
-        dtype = value_dtype()
-        return add_variable(
-            shape=(),
-            # As an array of the final dtype: a Python float would pass through float32.
-            initializer=keras.initializers.Constant(np.asarray(value, dtype)),
-            dtype=dtype,
-            aggregation="only_first_replica",
-            name=self.name,
-        )
-
-    def read(self, source: Any, step: Any) -> Any:
-        """Returns the present value: a variable, tensor or number.
-
-        Raises:
-            TypeError, ValueError: if a schedule or callable gives anything but a scalar in the
-                range. Inside a compiled step only the shape is known.
-        """
-        if isinstance(source, LearningRateSchedule):
-            value = source(step)
-        elif callable(source):
-            value = source()
-        else:
-            return source
-        received = f"{value!r} from {source!r}"
+    def _check_given(self, value: Any, received: str) -> None:
+        """Raises unless what a schedule or a callable gave is in range, as far as it is known."""
         self.check_scalar(value, received)
         if not is_symbolic(value):
             self.number(value, received)
-        return value
 
-    def assign(self, source: Any, value: Any) -> None:
-        """Sets the number behind `source`, which takes effect in the next update.
-
-        Raises:
-            TypeError: if `source` is not a number that can be set, or `value` is not a number.
-            ValueError: if `value` is out of range.
-        """
-        if callable(value) and not is_array(value):
-            raise TypeError(
-                f"`{self.name}` can be set to a number only. Received: {self.name}={value!r}. "
-                "A compiled step would not see a new schedule or callable: make "
-                f"a new optimizer with {self.name}={value!r} instead."
-            )
-        if source is None:
-            raise TypeError(
-                f"This optimizer was built without {self.name}, and a compiled step has no place "
-                f"for one. Received: {self.name}={value!r}. Make the optimizer with "
-                f"{self.name}=0.0 to set it while training."
-            )
-        if not isinstance(source, keras.Variable):
-            raise TypeError(
-                f"This optimizer was built with {self.name}={source!r}, so its {self.name} "
-                f"follows that and cannot be set. Received: {self.name}={value!r}. Make the "
-                f"optimizer with a number as {self.name} to set it while training."
-            )
-        if is_symbolic(value):
-            # Inside a compiled step the value is not known yet, and perhaps not its shape.
-            source.assign(keras.ops.reshape(keras.ops.cast(value, source.dtype), ()))
-        else:
-            source.assign(self.number(value, f"{self.name}={value!r}", alternatives=""))
-
-    def serialized(self, source: Any) -> Any:
-        """Returns what stands for `source` in an optimizer's config.
-
-        Raises:
-            ValueError: if it is a schedule or a callable that Keras would not load again.
-        """
-        if callable(source):
-            return _loadable(self.name, source)
-        value = float(source.numpy())
-        if keras.backend.standardize_dtype(source.dtype) == "float32":
-            # The shortest decimal that gives it back: 0.9, not 0.8999999761581421.
-            return float(str(np.float32(value)))
+    def given(self, source: Any, step: Callable[[], Any]) -> Any:
+        """Returns what a schedule or a callable gives, checked where it is known."""
+        value = source(step()) if isinstance(source, LearningRateSchedule) else source()
+        self._check_given(value, f"{value!r} from {source!r}")
         return value
 
 
-LEARNING_RATE = Hyperparameter("learning_rate")
-MOMENTUM = Hyperparameter("momentum", supremum=1.0, first_step=1)
-WEIGHT_DECAY = Hyperparameter("weight_decay")
+def declared(owner: type) -> dict[str, Hyperparameter]:
+    """Returns the hyperparameters that a class and those that it derives from declare."""
+    return {
+        name: kind
+        for each in reversed(owner.__mro__)
+        for name, kind in vars(each).items()
+        if isinstance(kind, Hyperparameter)
+    }
 
 
 def value_dtype() -> str:
@@ -189,13 +147,13 @@ def value_dtype() -> str:
 
 
 def deserialized(value: Any, custom_objects: dict[str, Any] | None = None) -> Any:
-    """The reverse of `Hyperparameter.serialized`."""
+    """The reverse of what a config has for a hyperparameter."""
     if isinstance(value, dict):
         return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
     return value
 
 
-def _loadable(name: str, source: Any) -> Any:
+def loadable(name: str, source: Any) -> Any:
     """Returns Keras' config of a schedule or a callable; raises if it could not be loaded."""
     reason = "it is a lambda, which is code, and code from a file is not safe to load"
     if getattr(source, "__name__", "") != "<lambda>":

@@ -1,39 +1,33 @@
-"""The optimizer class: its state, its configuration and its properties."""
+"""The optimizer class: its arguments, its wiring and its properties."""
 
-import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Never, TypeAlias
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
-from nagd_keras.arguments import choice
+from nagd_keras import keras_private as private
+from nagd_keras.arguments import boolean, choice
 from nagd_keras.arguments import slot_dtype as checked_slot_dtype
-from nagd_keras.backends import check_scope, track_in_checkpoints
-from nagd_keras.gradients import Rows
-from nagd_keras.hyperparameters import (
-    LEARNING_RATE,
-    MOMENTUM,
-    WEIGHT_DECAY,
-    deserialized,
-    value_dtype,
-)
-from nagd_keras.kernels import backend as kernels
-from nagd_keras.live import SETTABLE, LiveHyperparameters
+from nagd_keras.backends.current import current
+from nagd_keras.directions.direction import Direction
+from nagd_keras.directions.named import named_direction
+from nagd_keras.engine.gradients import check_gradients
+from nagd_keras.engine.pipeline import Pipeline
+from nagd_keras.engine.refusals import check_lazy, refuse
+from nagd_keras.hyperparameters import Hyperparameter, declared, deserialized, value_dtype
 from nagd_keras.multipliers import check_found, checked_multipliers, matched
-from nagd_keras.persistence import NamedState
-from nagd_keras.points import Points
-from nagd_keras.replicas import Replicas
-from nagd_keras.restart import SCHEMES, SPEED
-from nagd_keras.tensors import computed_in, number, tensor
+from nagd_keras.rules.restart import SCHEMES
+from nagd_keras.state.live import Hyperparameters
+from nagd_keras.state.scalars import Scalars
+from nagd_keras.state.slots import DISPLACEMENT
+from nagd_keras.state.state import State
 
-CALLBACK_NUMBERS = 8  # room for what `callbacks/state.py` lists
 Number: TypeAlias = float | LearningRateSchedule | Callable[[], Any]
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
-class NAGD(Replicas, NamedState, LiveHyperparameters):
+class NAGD(keras.optimizers.Optimizer):
     r"""Nesterov accelerated gradient descent, exact for any learning-rate and momentum sequence.
 
     With iterate $\theta$, velocity $v$, `momentum` $\mu_t$ and `learning_rate` $\varepsilon_t$,
@@ -54,15 +48,16 @@ class NAGD(Replicas, NamedState, LiveHyperparameters):
     descent, and the momentum can still be raised later.
 
     Args:
-        learning_rate: $\varepsilon$, in $[0, \infty)$: a number, a
+        learning_rate: $\varepsilon$, in $[0, \infty)$: None for the direction's own, a number, a
             `keras.optimizers.schedules.LearningRateSchedule` (read, as Keras reads it, at the
             number of finished batches, accumulated ones included), or a callable without
             arguments.
-        momentum: $\mu$, in $[0, 1)$: a number, a schedule (read at `age + 1`, so that
-            $\mu_t$ = `momentum(t)`), or a callable without arguments. A callable is called when
-            a step is compiled: on TensorFlow a variable that it returns is followed, a Python
-            number (and on JAX, anything) is frozen. In a compiled step what schedules and
+        momentum: $\mu$, in $[0, 1)$: None for the direction's own, a number, a schedule (read at
+            `age + 1`, so that $\mu_t$ = `momentum(t)`), or a callable without arguments. A callable
+            is called when a step is compiled: on TensorFlow a variable that it returns is followed,
+            a Python number (and on JAX, anything) is frozen. In a compiled step what schedules and
             callables give is not checked against the range.
+        direction: what a step goes along: "gradient", or an object of `nagd_keras.directions`.
         weight_decay: $\lambda$, in $[0, \infty)$: None, or a number, a schedule (read as the
             learning rate's is) or a callable. Decoupled: $w \leftarrow w - \varepsilon\lambda w$
             before the update; it never enters the displacement. Pass 0.0 to raise it later.
@@ -135,13 +130,16 @@ class NAGD(Replicas, NamedState, LiveHyperparameters):
           momentum in deep learning, equations 3 and 4.
     """
 
-    _adds_dtype: str | None = None  # of what is added, instead of the one that is asked for
+    learning_rate = Hyperparameter(scaled=True)
+    momentum = Hyperparameter(supremum=1.0, clock="age")
+    weight_decay = Hyperparameter(optional=True)
 
     def __init__(
         self,
-        learning_rate: Number = 0.01,
-        momentum: Number = 0.9,
+        learning_rate: Number | None = None,
+        momentum: Number | None = None,
         *,
+        direction: str | Direction = "gradient",
         restart: str | None = None,
         skip_nonfinite: bool = False,
         sparse_updates: str = "dense",
@@ -159,25 +157,26 @@ class NAGD(Replicas, NamedState, LiveHyperparameters):
         name: str = "nagd",
         **unknown: Never,
     ) -> None:
-        _refuse(unknown)
+        refuse(unknown, NAGD)
         # All checks come before the base class makes the first variable.
-        learning_rate = LEARNING_RATE.checked(learning_rate)
-        momentum = MOMENTUM.checked(momentum)
-        if weight_decay is not None:
-            weight_decay = WEIGHT_DECAY.checked(weight_decay)
+        direction = named_direction(direction)
+        given = {
+            "learning_rate": direction.learning_rate if learning_rate is None else learning_rate,
+            "momentum": direction.momentum if momentum is None else momentum,
+            "weight_decay": weight_decay,
+        }
+        kinds = declared(type(self))
+        given = {name: kind.checked(given.get(name, kind.default)) for name, kind in kinds.items()}
         learning_rate_multipliers = checked_multipliers(learning_rate_multipliers)
         slot_dtype = checked_slot_dtype(slot_dtype)
         choice("sparse_updates", sparse_updates, ("dense", "lazy"))
         if restart is not None:
             choice("restart", restart, SCHEMES, " or None")
-        if not isinstance(skip_nonfinite, bool):
-            raise TypeError(
-                f"`skip_nonfinite` must be True or False. Received: {skip_nonfinite!r}."
-            )
+        boolean("skip_nonfinite", skip_nonfinite)
         if sparse_updates == "lazy":
-            _check_lazy(gradient_accumulation_steps, restart)
+            check_lazy(gradient_accumulation_steps, restart)
         super().__init__(
-            # A callable keeps the base class from making its own variable, of 16 bits perhaps.
+            # A callable keeps the base class from making a variable of its own, of 16 bits perhaps.
             learning_rate=float,
             weight_decay=None,
             clipnorm=clipnorm,
@@ -190,30 +189,26 @@ class NAGD(Replicas, NamedState, LiveHyperparameters):
             gradient_accumulation_steps=gradient_accumulation_steps,
             name=name,
         )
-        self._track_hyperparameters(learning_rate, momentum, weight_decay)
-        # Updates since the momentum was last reset; advances once per update.
-        self._age = self._scalar("age", "int")
-        self._restarts = self._scalar("restarts", "int")
-        self._points = Points(self._scalar("holds_iterate", "int"))
-        self._gradient_norm = self._scalar("gradient_norm", "float32", math.nan)
-        self._callback_state = self._numbers(
-            (CALLBACK_NUMBERS,), "callback_state", value_dtype(), math.nan
-        )
-        self._track_decisions(restart, skip_nonfinite)
-        self._tracks_gradient_norm = False
-        self._lazy = sparse_updates == "lazy"
-        self._slot_dtype = slot_dtype
-        self._rows = Rows()
+        self._direction, self._restart, self._skip = direction, restart, skip_nonfinite
+        self._lazy, self._slot_dtype = sparse_updates == "lazy", slot_dtype
         self._multipliers = learning_rate_multipliers
-        self._factors: list[float] = []  # of the variables, in their order
-        self._dtypes: list[str] = []
-        self._displacements: list[Any] = []
-        self._names_in_checkpoint = track_in_checkpoints(self)
+        scalars = Scalars(value_dtype())
+        for counter in ("age", "updates", "restarts", "skipped_updates"):
+            scalars.count(counter)
+        self.state = State(self, scalars)
+        self.state.hyperparameters = Hyperparameters(self, kinds, given, scalars)
+        scalars.number("gradient_norm", -1.0)  # which stands for one that is not known
+        scalars.number("velocity_norm", 0.0)  # likewise
+        scalars.make(self.add_variable)
+        self._names_in_checkpoint = current.in_checkpoints(self.state)
+        self._pipeline = Pipeline(
+            self, self.state, direction, restart=restart, skip=skip_nonfinite, lazy=self._lazy
+        )
 
-    # State
+    # Keras' protocol
 
     def build(self, variables: Iterable[Any]) -> None:
-        """Creates one displacement, zero at first, for each of the model's variables.
+        """Creates the slots, zero at first, of each of the model's variables.
 
         A state that was loaded before now comes into them.
 
@@ -226,67 +221,216 @@ class NAGD(Replicas, NamedState, LiveHyperparameters):
         # Keras builds the optimizer for no variables at all where it loads its older format.
         if self.built or not variables:
             return
-        check_scope(self, variables)
-        if not self._from_config:
+        current.check_scope(private.strategy(self), variables)
+        if not self.state.from_config:
             check_found(self._multipliers, variables)
-        self._factors = matched(self._multipliers, variables)
-        before = len(self._variables)
+        self.state.factors = matched(self._multipliers, variables)
+        made = private.all_variables(self)
+        before = len(made)
         self.built: bool
         try:
-            super().build(variables)
-            self._displacements = [
-                # Keras overwrites such a variable with its "gradient"; it takes no update.
-                None
-                if getattr(variable, "overwrite_with_gradient", False)
-                else self._add_displacement(variable)
-                for variable in variables
-            ]
-            self._dtypes = [
-                "" if s is None else computed_in(w, s)
-                for w, s in zip(variables, self._displacements, strict=True)
-            ]
-            self._load_waiting()
+            super().build(variables)  # which makes those of averages and accumulation
+            for variable in variables:
+                # Keras overwrites some variables with their "gradients"; these take no update.
+                if not getattr(variable, "overwrite_with_gradient", False):
+                    for kind in (*self._direction.slots, DISPLACEMENT):
+                        self._add_slot(variable, kind, dtype=self._slot_dtype)
+            self.state.slots.settle(variables)
+            self._pipeline.settle(variables)
+            self.state.load_pending()
         except BaseException:
             # So that the next step says what is wrong, or mends it.
             self.built = False
-            del self._variables[before:]
-            self._displacements = []
+            del made[before:]
+            self.state.slots.clear()
             raise
-
-    def _add_displacement(self, variable: Any) -> Any:
-        self._adds_dtype = self._slot_dtype
-        try:
-            return self.add_variable_from_reference(variable, name="displacement")
-        finally:
-            self._adds_dtype = None
-
-    def add_variable(self, *args: Any, **kwargs: Any) -> Any:
-        """Adds a variable to the optimizer; see `keras.optimizers.Optimizer.add_variable`."""
-        # What is added for another variable has the dtype of that one; slots may have their own.
-        if self._adds_dtype is not None:
-            kwargs["dtype"] = self._adds_dtype
-        return super().add_variable(*args, **kwargs)
 
     def add_variable_from_reference(
         self, reference_variable: Any, name: str | None = None, initializer: Any = "zeros"
     ) -> Any:
-        """Adds a variable as large as another; see `keras.optimizers.Optimizer`.
+        """Adds a slot of a variable, as large as this; see `keras.optimizers.Optimizer`.
 
-        On JAX it lies on the devices as the other one does.
+        It is saved, matched and loaded under its name, as NAGD's own slots are. A derived class
+        adds its slots before it calls `super().build`, which loads a state that waits.
         """
-        variable = super().add_variable_from_reference(reference_variable, name, initializer)
-        layout = getattr(reference_variable, "_layout", None)
-        # Keras 3.8 looks in the layout map for the slot's own path, which has other separators.
-        if layout is not None and getattr(variable, "_layout", layout) != layout:
-            variable._layout = layout
-            start = keras.initializers.get(initializer)
-            variable.assign(start(variable.shape, variable.dtype))
-        return variable
+        return self._add_slot(reference_variable, name or "var", initializer)
+
+    def _add_slot(
+        self, variable: Any, kind: str, initializer: Any = "zeros", dtype: str | None = None
+    ) -> Any:
+        path = str(getattr(variable, "path", variable.name)).replace("/", "_").replace(":", "_")
+        with current.beside(variable):
+            slot = self.add_variable(
+                shape=variable.shape,
+                initializer=initializer,
+                dtype=dtype or variable.dtype,
+                layout=private.layout(variable),
+                name=f"{path}_{kind}",
+            )
+        self.state.slots.add(kind, variable, slot, initializer)
+        return slot
+
+    @current.unconverted
+    def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Any] | None = None) -> None:
+        """Makes one update, or accumulates, from one gradient (or None) for each variable.
+
+        If the variables hold the iterate (see `swap_to_iterate`), they go back to the look-ahead
+        point first.
+
+        Args:
+            grads: the gradients at the model's variables, of the variables' shapes.
+            trainable_variables: the variables; those of `build` if None.
+
+        Raises:
+            ValueError: if a gradient's shape is not its variable's, if all gradients are None, or
+                if the optimizer was not built for a variable. Nothing is updated.
+        """
+        current.check_in_replica(self.built)
+        gradients = list(grads)
+        if not gradients:
+            return
+        with keras.name_scope(self.name):
+            if trainable_variables is None:
+                variables = self._built_for()
+                check_gradients(gradients, variables)
+            else:
+                variables = list(trainable_variables)
+                check_gradients(gradients, variables)
+                self.build(variables)
+                private.check_known(self, variables)
+            if self.state.from_config:
+                # Seen now if no state came that says which variables the multipliers are for.
+                if not self.state.knows_factors:
+                    check_found(self._multipliers, self.state.trained)
+                self.state.from_config = False
+            if self.at_iterate:
+                self._go_back()
+            self._pipeline.apply(gradients, variables)
+
+    def _built_for(self) -> list[Any]:
+        if not self.built:
+            raise ValueError(
+                "When gradients are passed without variables, the optimizer must already be built. "
+                "Call optimizer.build(model.trainable_variables) first, or pass them."
+            )
+        return self.state.trained
+
+    @current.unconverted
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable and its displacement.
+
+        Nothing is decided about all variables: no restart, no skip, and no clipping.
+
+        Args:
+            gradient: the gradient at the variable.
+            variable: one of the variables that the optimizer was built for.
+            learning_rate: the learning rate, which goes with the present momentum and weight decay.
+
+        Raises:
+            ValueError: in one of several replicas, where the gradient is not summed yet.
+        """
+        if current.several_replicas():
+            raise ValueError(
+                "One of several replicas was to update a variable with its share of the gradient, "
+                "which is not summed yet. Call optimizer.apply with the gradients of all variables."
+            )
+        self._pipeline.update_one(gradient, variable, learning_rate)
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Leaves the iterate, and writes the averages, if there are some, into the variables.
+
+        `fit` ends with it.
+        """
+        # A fit on JAX that failed has taken the values out of the variables.
+        if all(private.raw_value(variable) is not None for variable in self.state.trained):
+            self.swap_to_lookahead()
+        super().finalize_variable_values(var_list)
+        if self.use_ema:
+            for variable in var_list:
+                current.copies_of(variable)
+
+    @property
+    def variables(self) -> list[Any]:
+        """The optimizer's variables: numbers first, then the slots, one kind after the other."""
+        return self.state.variables()
+
+    def save_own_variables(self, store: Any) -> None:
+        """Writes the state into a store of Keras' saving."""
+        self.state.save(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Reads the state that `save_own_variables` wrote; see `State.load`."""
+        self.state.load(store)
+
+    def set_weights(self, weights: Any) -> None:
+        """Sets all variables of the optimizer, in the order of `variables`.
+
+        Keras' older format loads by this. If the optimizer is not built yet, the slots are set
+        when it is.
+
+        Raises:
+            ValueError: if their number or their shapes are others. Nothing is changed then.
+        """
+        self.state.set_in_order(weights)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs, with live numbers as they are now.
+
+        What a schedule was scaled by is no part of it, but of the state.
+
+        Raises:
+            ValueError: for a schedule or a callable that could not be loaded again.
+        """
+        # First, as it refuses what cannot be loaded again, of which Keras' own only warns.
+        values = self.state.hyperparameters.config()
+        own: dict[str, Any] = {
+            **{name: value for name, value in values.items() if value is not None},
+            "direction": keras.saving.serialize_keras_object(self._direction),
+            "restart": self.restart,
+            "skip_nonfinite": self.skip_nonfinite,
+            "sparse_updates": "lazy" if self._lazy else "dense",
+            "slot_dtype": self._slot_dtype,
+            "learning_rate_multipliers": checked_multipliers(self._multipliers),
+        }
+        return {**super().get_config(), **own}
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "NAGD":
+        """Makes an optimizer, without state, from what `get_config` returned."""
+        nested = {
+            name: deserialized(config[name], custom_objects)
+            for name in (*declared(cls), "direction")
+            if name in config
+        }
+        optimizer = cls(**{**config, **nested})
+        optimizer.state.from_config = True
+        return optimizer
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = getattr(type(self), name, None)
+        if not isinstance(kind, Hyperparameter):
+            super().__setattr__(name, value)
+        elif name == "learning_rate" and callable(value) and not self.built:
+            # Keras lets a schedule take the place of a number, and no step is compiled yet.
+            self.state.hyperparameters.replace(name, value)
+        else:
+            # Keras and TensorFlow adopt any variable that is assigned to an attribute into the
+            # optimizer's saved state; `optimizer.momentum = other.momentum` means the value.
+            object.__setattr__(self, name, value)
+
+    # What it is doing
+
+    @property
+    def direction(self) -> Direction:
+        """The direction of its steps."""
+        return self._direction
 
     @property
     def age(self) -> Any:
         """The updates finished since the momentum was last reset, or since the start."""
-        return self._age
+        return self.state.scalars["age"]
 
     @property
     def displacements(self) -> list[Any]:
@@ -295,30 +439,51 @@ class NAGD(Replicas, NamedState, LiveHyperparameters):
         The iterate of a variable is the variable minus its displacement. None stands for a
         variable that takes no update (`overwrite_with_gradient`).
         """
-        return list(self._displacements)
+        return list(self.state.slots[DISPLACEMENT])
+
+    @property
+    def restart(self) -> str | None:
+        """The scheme of adaptive restart, or None."""
+        return self._restart
+
+    @property
+    def restarts(self) -> Any:
+        """How often the momentum was reset."""
+        return self.state.scalars["restarts"]
+
+    @property
+    def skip_nonfinite(self) -> bool:
+        """Whether updates are skipped whose gradients hold a NaN or an infinity."""
+        return self._skip
+
+    @property
+    def skipped_updates(self) -> Any:
+        """How many updates were skipped."""
+        return self.state.scalars["skipped_updates"]
 
     def reset_momentum(self) -> None:
         """Restarts the method where it stands: displacements and age become zero."""
-        for displacement in self._displacements:
+        self.state.check_not_pending()
+        for displacement in self.displacements:
             if displacement is not None:
                 displacement.assign(keras.ops.zeros(displacement.shape, displacement.dtype))
-        self._age.assign(0)
-        self._restarts.assign_add(1)
-        self._points.forget()  # Without displacements the two points are one.
+        self.age.assign(0)
+        self.restarts.assign_add(1)
+        self.state.points.forget()  # Without displacements the two points are one.
 
     @property
     def at_iterate(self) -> bool:
         """Whether the model's variables hold the iterate, after `swap_to_iterate`."""
-        return bool(number(self._points.flag))
+        return self.state.points.at_iterate
 
     def swap_to_iterate(self) -> None:
         """Makes the model's variables hold the iterate theta_t = w_t - s_t, to be evaluated.
 
-        Does nothing if they hold it. The way back is `swap_to_lookahead`; without it, the next
-        update goes back instead of using its gradient. Which point the variables hold is saved with
+        Does nothing if they hold it. Call `swap_to_lookahead` before training goes on: a step that
+        is compiled already cannot see where the variables are. Which point they hold is saved with
         the optimizer, and so are the bits of the look-ahead point in Keras' own files.
         """
-        self._points.to_iterate(self._trainable_variables, self._displacements)
+        self.state.swap(to_iterate=True)
 
     def swap_to_lookahead(self) -> None:
         """Makes the model's variables hold the look-ahead point w_t again, from which they train.
@@ -330,27 +495,25 @@ class NAGD(Replicas, NamedState, LiveHyperparameters):
             ValueError: if a state that was saved at the iterate was loaded, and the optimizer does
                 not know the variables yet.
         """
-        if not self.built and self.waits and self.at_iterate:
-            raise ValueError(
-                "The optimizer's state was saved while the variables held the iterate, and loaded "
-                "before the optimizer was built. Call optimizer.build(model.trainable_variables) "
-                "first, so that it knows the variables."
-            )
-        self._points.to_look_ahead(self._trainable_variables, self._displacements)
+        if self.at_iterate:
+            self.state.swap(to_iterate=False)
 
-    def finalize_variable_values(self, var_list: Any) -> None:
-        """Writes the moving averages, if there are some, into the variables; `fit` ends with it."""
-        super().finalize_variable_values(var_list)
-        if self.use_ema and keras.backend.backend() == "jax":
-            # Keras lets a variable and its average share their memory, which the next step would
-            # then give away twice: JAX refuses that, and the model's values are lost.
-            for variable in var_list:
-                variable.assign(keras.ops.copy(tensor(variable)))
+    def _go_back(self) -> None:
+        """Leaves the iterate where an update begins, or a step is compiled."""
+        if not current.can_lift():
+            raise ValueError(
+                "The variables hold the iterate, which a compiled step cannot leave here. Call "
+                "optimizer.swap_to_lookahead() before training, or train with the callback "
+                "EvaluateAtIterate, which does."
+            )
+        with current.lifted():
+            self.swap_to_lookahead()
 
     @property
     def gradient_norm(self) -> Any:
         """The L2 norm of the last tracked update's gradient before clipping, or NaN."""
-        return self._gradient_norm
+        norm = self.state.scalars["gradient_norm"].value
+        return keras.ops.where(norm < 0, float("nan"), norm)
 
     @property
     def tracks_gradient_norm(self) -> bool:
@@ -359,80 +522,32 @@ class NAGD(Replicas, NamedState, LiveHyperparameters):
         A step that is compiled keeps to what it found: set this before, or compile the step again
         (`model.make_train_function(force=True)`), as the callbacks that need the norm do.
         """
-        return self._tracks_gradient_norm
+        return self._pipeline.tracks_norm
 
     @tracks_gradient_norm.setter
     def tracks_gradient_norm(self, value: bool) -> None:
-        self._tracks_gradient_norm = bool(value)
+        self._pipeline.tracks_norm = bool(value)
+
+    def given_as(self, name: str) -> str:
+        """Returns what a hyperparameter is: "number", "schedule", "callable" or "None"."""
+        return self.state.hyperparameters.given_as(name)
 
     @property
-    def callback_state(self) -> Any:
-        """The numbers that `nagd_keras.callbacks` keep here, to be saved; NaN where none is."""
-        return self._callback_state
+    def learning_rate_scale(self) -> Any:
+        """What `scale_learning_rate` multiplies: the number, or the factor of a schedule.
 
-    # Configuration
+        None where a callable gives the learning rate.
+        """
+        return self.state.hyperparameters.scale_of("learning_rate")
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns what `from_config` needs, with live numbers as they are now.
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiplies the learning rate, and that of all steps to come if it follows a schedule.
 
-        What a schedule was scaled by is no part of it, but of the state.
+        Unlike to set it, which takes a ratio to what the schedule gives now, this can be done
+        where a schedule is 0.
 
         Raises:
-            ValueError: for a schedule or a callable that could not be loaded again.
+            TypeError: if a callable gives the learning rate, or the factor is not a number.
+            ValueError: if the result is out of range.
         """
-        # First, as it refuses what cannot be loaded again, of which Keras' own only warns.
-        own: dict[str, Any] = {
-            "learning_rate": LEARNING_RATE.serialized(self._learning_rate),
-            "momentum": MOMENTUM.serialized(self._momentum),
-            "restart": self.restart,
-            "skip_nonfinite": self.skip_nonfinite,
-            "sparse_updates": "lazy" if self._lazy else "dense",
-            "slot_dtype": self._slot_dtype,
-            "learning_rate_multipliers": checked_multipliers(self._multipliers),
-        }
-        if self._weight_decay is not None:
-            own["weight_decay"] = WEIGHT_DECAY.serialized(self._weight_decay)
-        return {**super().get_config(), **own}
-
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
-    ) -> "NAGD":
-        """Makes an optimizer, without state, from what `get_config` returned."""
-        settable = {
-            name: deserialized(config[name], custom_objects) for name in SETTABLE if name in config
-        }
-        optimizer = cls(**{**config, **settable})
-        optimizer._from_config = True
-        return optimizer
-
-
-def _check_lazy(accumulation: Any, restart: str | None) -> None:
-    if not kernels.KNOWS_ROWS:
-        raise ValueError(
-            f"On Keras' {keras.backend.backend()} backend gradients do not tell which rows of an "
-            "embedding a batch looked up. Received: sparse_updates='lazy'. Leave it out, or use "
-            "the tensorflow backend."
-        )
-    if accumulation:
-        raise ValueError(
-            "Accumulated gradients do not tell which rows the batches looked up. Received: "
-            f"sparse_updates='lazy' and gradient_accumulation_steps={accumulation}. Use one of "
-            "them."
-        )
-    if restart == SPEED:
-        raise ValueError(
-            "The speed scheme needs the displacements of all rows at each update, which lazy "
-            "updates leave alone. Received: sparse_updates='lazy' and restart='speed'. Use "
-            "restart='gradient'."
-        )
-
-
-def _refuse(unknown: Mapping[str, Any]) -> None:
-    if unknown:
-        allowed = [a for a in inspect.signature(NAGD).parameters if a != "unknown"]
-        raise TypeError(
-            f"NAGD does not know the argument(s) {', '.join(map(repr, unknown))}. Received: "
-            f"{dict(unknown)}. Allowed: {', '.join(allowed)}. Check the spelling, or leave the "
-            "argument out."
-        )
+        self.state.hyperparameters.scale("learning_rate", factor)

@@ -14,9 +14,9 @@ import h5py
 import keras
 import numpy as np
 
+from nagd_keras import keras_private as private
 from nagd_keras.nagd import NAGD
-from nagd_keras.state import values_of
-from nagd_keras.tensors import put
+from nagd_keras.tensors import values_of
 
 _MODELS, _WEIGHTS = (".keras", ".h5"), (".weights.h5",)  # the endings of their names
 _OVERHEAD = 1 << 13  # bytes that HDF5 takes at most for the names of one array
@@ -62,7 +62,7 @@ def save_model(model: Any, filepath: str | os.PathLike[str]) -> None:
             "that ends in .keras."
         )
     # In that format Keras takes the optimizer out of what the model was compiled with.
-    settings = getattr(getattr(model, "_compile_config", None), "config", {}) if legacy else {}
+    settings = private.compile_settings(model) if legacy else {}
     kept = dict(settings)
     try:
         _written(path, _MODELS, model, model.save)
@@ -133,24 +133,23 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
     before = [values_of(variable) for variable in variables]
     inner = (getattr(each, "inner_optimizer", each) for each in _optimizers(model))
     named = [optimizer for optimizer in inner if isinstance(optimizer, NAGD)]
-    notes = [nagd.unsaved() for nagd in named]
+    notes = [nagd.state.beside_variables() for nagd in named]
     with _naming(path):
         try:
             model.load_weights(path, **settings)
         except BaseException:
             for variable, array in zip(variables, before, strict=True):
-                put(variable, array)
+                variable.assign(array)
             for nagd, kept in zip(named, notes, strict=True):
-                nagd.put_back(kept)
+                nagd.state.put_back(kept)
             raise
 
 
-def check(filepath: str | os.PathLike[str], *, sealed: bool = False) -> None:
+def check(filepath: str | os.PathLike[str]) -> None:
     """Compares a file with what it says of itself: `.keras` its checksums, `.h5` its length.
 
     Args:
         filepath: the path of a file that ends in `.keras` or `.h5`.
-        sealed: has no effect any more; leave it out.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -192,7 +191,7 @@ def _lost_in_older_format(model: Any) -> str:
     if any("bfloat16" in str(variable.dtype) for variable in model.variables):
         return "weights of the dtype bfloat16"
     if isinstance(optimizer, NAGD):
-        if optimizer.not_decayed():
+        if optimizer.state.not_decayed():
             return "what was excluded from weight decay"
         if optimizer.at_iterate:
             return "the look-ahead point of a model at its iterate"

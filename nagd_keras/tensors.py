@@ -8,8 +8,9 @@ import numpy as np
 
 
 def is_array(value: Any) -> bool:
-    """Whether `value` is a NumPy array, a tensor or a variable."""
-    return isinstance(value, (np.ndarray, keras.Variable)) or keras.ops.is_tensor(value)
+    """Whether `value` is a NumPy array, a tensor, a variable, or may be read as one."""
+    known = isinstance(value, (np.ndarray, keras.Variable)) or keras.ops.is_tensor(value)
+    return known or hasattr(value, "__array__")
 
 
 def is_real(array: Any) -> bool:
@@ -48,23 +49,6 @@ def tensor(value: Any) -> Any:
     return keras.ops.convert_to_tensor(value)
 
 
-def put(variable: Any, values: Any) -> None:
-    """Sets a variable to an array, some of whose numbers may be NaN.
-
-    Where JAX trains in several processes, they compare what each puts on the devices, and refuse
-    a NaN, which is not equal to itself. There a NaN must come out of a computation.
-    """
-    values = np.asarray(values)
-    missing = np.isnan(values)
-    if keras.distribution.distribution() is None or not missing.any():
-        variable.assign(values)
-        return
-    variable.assign(np.where(missing, values.dtype.type(0), values))
-    # As arrays of NumPy's, which are whatever the devices need them to be.
-    nan = np.full(values.shape, np.nan, keras.backend.standardize_dtype(variable.dtype))
-    variable.assign(keras.ops.where(missing, nan, tensor(variable)))
-
-
 def detached(value: Any) -> Any:
     """Returns PyTorch's tensors without their gradients, and any other value as it is.
 
@@ -74,6 +58,18 @@ def detached(value: Any) -> Any:
         return value
     value = value.value if isinstance(value, keras.Variable) else value
     return value.detach() if hasattr(value, "detach") else value
+
+
+def copied(value: Any) -> Any:
+    """Returns the value of a variable or tensor in memory that nothing else writes to."""
+    return keras.ops.copy(keras.ops.stop_gradient(tensor(value)))
+
+
+def values_of(variable: Any) -> Any:
+    """Returns the value of a variable or tensor as a NumPy array of its own."""
+    # One dimension at least, without which TensorFlow makes no array of a bfloat16.
+    values = keras.ops.reshape(keras.ops.cast(variable, variable.dtype), (-1,))
+    return np.array(keras.ops.convert_to_numpy(values)).reshape(tuple(variable.shape))
 
 
 def number(value: Any) -> float:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.support import long
 from tests.support.limits import reason
 
 # The same examples on every run, and no deadline: the first call of an operation compiles it. JAX
@@ -17,6 +18,11 @@ hypothesis.settings.register_profile(
     "tests", deadline=None, derandomize=True, max_examples=EXAMPLES
 )
 hypothesis.settings.load_profile("tests")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
+def pytest_collection_modifyitems(items):
+    long.mark(items)
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,8 @@ takes the state of the beginning, which is measured apart.
 import argparse
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -72,13 +70,12 @@ MODELS = {
 }
 
 
-def guards(folder: Path) -> dict[str, dict[str, Any]]:
+def guards() -> dict[str, dict[str, Any]]:
     """Returns the settings of the contestants."""
     return {
         "memory, every batch": {},
         "memory, patience=2": {"patience": 2},
         "memory, every 10 batches": {"snapshot_every": 10},
-        "disk, every epoch": {"folder": folder},
     }
 
 
@@ -99,7 +96,7 @@ class Clock(keras.callbacks.Callback):
 
 
 def measured(
-    make: Callable[..., Any], folder: Path, seconds: float, rounds: int | None
+    make: Callable[..., Any], seconds: float, rounds: int | None
 ) -> tuple[timing.Times, timing.Times, int]:
     """Returns the seconds of first epochs, those of steps of second ones, and the steps in one."""
     keras.utils.set_random_seed(0)
@@ -107,7 +104,7 @@ def measured(
     steps = len(x) // size // (5 if rounds else 1)
     x, y = x[: steps * size], y[: steps * size]
     model.compile(NAGD(1e-4), "sparse_categorical_crossentropy")
-    names = [BASE, *guards(folder)]
+    names = [BASE, *guards()]
     starts: timing.Times = {name: [] for name in names}
     times: timing.Times = {name: [] for name in names}
     order, shuffle, clock = list(names), random.Random(0).shuffle, Clock()
@@ -119,7 +116,7 @@ def measured(
             callbacks: list[Any] = [clock]
             if name != BASE:
                 # Labels are random, and so may be the losses of so few batches.
-                settings = {"spike_threshold": 100.0, "verbose": 0, **guards(folder)[name]}
+                settings = {"spike_threshold": 100.0, "verbose": 0, **guards()[name]}
                 callbacks.insert(0, DivergenceGuard(**settings))
             model.fit(x, y, size, 2, callbacks=callbacks, shuffle=False, verbose=0)
             if done >= 0:
@@ -140,10 +137,7 @@ def main() -> None:
     print(*(f"{key}: {value}" for key, value in environment.described().items()), sep="\n")
     print(f"backend: {keras.backend.backend()}")
     for title, make in MODELS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            rounds = 1 if options.quick else None
-            made = measured(make, Path(folder) / "states", options.seconds, rounds)
-        starts, times, steps = made
+        starts, times, steps = measured(make, options.seconds, 1 if options.quick else None)
         print(f"\n{title}: a step, of {steps} in an epoch, {len(times[BASE])} rounds")
         start = {name: statistics.median(each) for name, each in starts.items()}
         for name, row in timing.compared(times, [BASE]).items():

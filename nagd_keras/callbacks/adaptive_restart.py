@@ -7,11 +7,12 @@ import keras
 
 from nagd_keras.arguments import count, value, verbosity
 from nagd_keras.callbacks.executions import Executions
+from nagd_keras.callbacks.memory import notes_of, warn_if_behind
 from nagd_keras.callbacks.monitored import Monitored, RunningMean, is_rising
 from nagd_keras.callbacks.optimizers import nagd_of, synchronize
-from nagd_keras.callbacks.state import Memory, Number, check_alone, take
+from nagd_keras.callbacks.roles import check_alone, take
 
-_ROLE = "restart the momentum"
+_ROLE, _NAME = "restart the momentum", "AdaptiveRestart"
 
 
 class AdaptiveRestart(keras.callbacks.Callback):
@@ -25,7 +26,7 @@ class AdaptiveRestart(keras.callbacks.Callback):
     of a batch is that of the point before its update, so that of full batches a rise is seen an
     update late; `NAGD(restart=...)` looks at the gradient instead, within the update. The objective
     that was compared last is kept with the optimizer's state; `fit` from epoch 0 begins without
-    one. Callbacks that save the model, such as BackupAndRestore, must stand behind this one in the
+    one. Callbacks that save the model, such as BackupAndRestore, must stand after this one in the
     list.
 
     Args:
@@ -101,13 +102,13 @@ class AdaptiveRestart(keras.callbacks.Callback):
         self._mean, self._executions, self._compared = RunningMean(), Executions(), 0
         optimizer = nagd_of(self.model, type(self).__name__)
         check_alone(optimizer, _ROLE, self)
-        memory = Memory(optimizer)
+        notes = notes_of(optimizer, _NAME)
         if epoch == 0:
-            memory.clear(Number.RESTART_OBJECTIVE, Number.RESTART_EPOCH)
+            notes.clear()
         if self.every_n_batches is None:
-            memory.warn_if_behind(Number.RESTART_EPOCH, epoch, type(self).__name__)
+            warn_if_behind(notes, epoch, type(self).__name__)
         else:  # The end of an epoch brings no work that a backup could miss.
-            memory.clear(Number.RESTART_EPOCH)
+            notes.pop("epoch", None)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes where an execution begins."""
@@ -135,18 +136,17 @@ class AdaptiveRestart(keras.callbacks.Callback):
             objective = self._monitored.read(logs)
             if objective is not None:
                 self._compare(objective, f"epoch {epoch + 1}")
-            Memory(nagd_of(self.model, type(self).__name__))[Number.RESTART_EPOCH] = epoch
+            notes_of(nagd_of(self.model, type(self).__name__), _NAME)["epoch"] = epoch
 
     def _compare(self, objective: float, when: str, rounding: float = 0.0) -> None:
         optimizer = nagd_of(self.model, type(self).__name__)
-        memory = Memory(optimizer)
-        before, now = memory[Number.RESTART_OBJECTIVE], memory.rounded(objective)
-        memory[Number.RESTART_OBJECTIVE] = now
-        worse = self._sign * (now - before)
-        if worse > self.min_delta + rounding:  # Not so if there was none before: NaN.
+        notes = notes_of(optimizer, _NAME)
+        before = notes.get("objective")
+        notes["objective"] = objective
+        if before is not None and self._sign * (objective - before) > self.min_delta + rounding:
             optimizer.reset_momentum()
             if self.verbose > 0:
                 print(
                     f"\nAdaptiveRestart: {self._monitored.monitor} went from {before:.6g} to "
-                    f"{now:.6g} at {when}; momentum reset."
+                    f"{objective:.6g} at {when}; momentum reset."
                 )

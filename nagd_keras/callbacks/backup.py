@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from nagd_keras import keras_private as private
 from nagd_keras import saving
 from nagd_keras.arguments import count
 
@@ -24,7 +25,7 @@ class Backup(keras.callbacks.Callback):
     with a warning, and the one before it is used.
 
     The fit that is resumed must be called as before, with the same model, data and `epochs`. Put
-    this callback behind `AdaptiveRestart` and `StopAtTolerance` in the list. When a fit ends, the
+    this callback after `AdaptiveRestart` and `StopAtTolerance` in the list. When a fit ends, the
     backups are deleted.
 
     Args:
@@ -58,12 +59,12 @@ class Backup(keras.callbacks.Callback):
             ValueError: if the backups are those of another model, or all are damaged. The model
                 stays as it was.
         """
-        self.model._initial_epoch = None  # which a fit that was interrupted may have left there
+        private.start_at(self.model, None)  # which a fit that was interrupted may have left there
         backups = self._backups()
         damaged = []
         for epoch, path in sorted(backups.items(), reverse=True):
             try:
-                saving.check(path, sealed=True)
+                saving.check(path)
             except saving.DamagedFileError as error:
                 damaged.append(str(error))
                 continue
@@ -72,7 +73,7 @@ class Backup(keras.callbacks.Callback):
             _build(self.model)
             saving.load_weights(self.model, path)
             # The one way to tell `fit`, which Keras' BackupAndRestore takes too.
-            self.model._initial_epoch = epoch
+            private.start_at(self.model, epoch)
             return
         if damaged:
             raise ValueError(
@@ -88,7 +89,7 @@ class Backup(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Deletes the backups, which are of no use after a fit that has ended."""
-        self.model._initial_epoch = None
+        private.start_at(self.model, None)
         self._delete_all_but(0)
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()

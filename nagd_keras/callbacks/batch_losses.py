@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from nagd_keras import keras_private as private
 from nagd_keras.callbacks.executions import Executions
 from nagd_keras.callbacks.monitored import RunningMean
 from nagd_keras.callbacks.optimizers import synchronize
@@ -115,7 +116,7 @@ def check_before_training(monitor: str, model: Any) -> None:
     """
     if type(model).train_step is not keras.Model.train_step:
         return  # It may log whatever it likes.
-    config = getattr(getattr(model, "_compile_config", None), "config", {})
+    config = private.compile_settings(model)
     given = keras.tree.flatten([config.get("metrics"), config.get("weighted_metrics")])
     names = ["loss", *(name for metric in given for name in _names(metric))]
     with suppress(Exception):  # Metrics that are not built yet raise errors of many kinds.

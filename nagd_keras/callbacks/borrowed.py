@@ -8,18 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from nagd_keras import keras_private as private
+from nagd_keras.backends.current import current
 from nagd_keras.callbacks.optimizers import synchronize
 from nagd_keras.tensors import tensor
 
-# What `fit` sets on a model. The last is Keras' own: BackupAndRestore leaves the epoch there at
-# which the next fit begins.
-_ATTRIBUTES = (
-    "history",
-    "stop_training",
-    "train_function",
-    "steps_per_execution",
-    "_initial_epoch",
-)
 _ABSENT = object()
 
 
@@ -39,9 +32,9 @@ def borrowed(model: Any) -> Iterator[Any]:
             held += each.variables
     distinct = {id(variable): variable for variable in held}.values()
     values = [(variable, keras.ops.copy(tensor(variable))) for variable in distinct]
-    attributes = {name: vars(model).get(name, _ABSENT) for name in _ATTRIBUTES}
+    attributes = {name: vars(model).get(name, _ABSENT) for name in private.SET_BY_FIT}
     try:
-        model._initial_epoch = None
+        private.start_at(model, None)
         if model.steps_per_execution != 1:
             model.steps_per_execution = 1
             model.make_train_function(force=True)
@@ -65,13 +58,8 @@ def borrowed(model: Any) -> Iterator[Any]:
 def _generators_kept() -> Iterator[None]:
     """Gives the random generators of Python, NumPy and PyTorch back as they were."""
     held = random.getstate(), np.random.get_state()  # noqa: NPY002  It is Keras' choice.
-    of_torch: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if keras.backend.backend() == "torch":  # whose loaders draw from it even if nothing is shuffled
-        from nagd_keras.callbacks._torch import generators_kept
-
-        of_torch = generators_kept()
     try:
-        with of_torch:
+        with current.generators_kept():  # PyTorch's loaders draw even if nothing is shuffled.
             yield
     finally:
         random.setstate(held[0])

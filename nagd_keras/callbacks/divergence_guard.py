@@ -1,29 +1,29 @@
 """Going back to the last good state when training diverges."""
 
-import math
-import os
 import warnings
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import keras
 
-from nagd_keras.arguments import count, positive, value, verbosity
+from nagd_keras.arguments import count, positive, verbosity
 from nagd_keras.callbacks.batch_losses import (
     BatchLoss,
     BatchLosses,
     check_before_training,
     check_known,
 )
-from nagd_keras.callbacks.borrowed import build
 from nagd_keras.callbacks.divergence import Divergence, named, report
-from nagd_keras.callbacks.monitored import is_rising
+from nagd_keras.callbacks.guard_checks import (
+    check_weights,
+    checked_factor,
+    checked_monitor,
+    checked_threshold,
+)
 from nagd_keras.callbacks.optimizers import nagd_of, synchronize
+from nagd_keras.callbacks.roles import check_alone, take
 from nagd_keras.callbacks.rollbacks import Rollbacks
-from nagd_keras.callbacks.snapshots import InMemory, OnDisk, Reading, State, Watched
+from nagd_keras.callbacks.snapshots import Kept, Reading, State, Watched
 from nagd_keras.callbacks.spikes import KNOWN, Spikes
-from nagd_keras.callbacks.state import check_alone, take
 from nagd_keras.tensors import number
 
 _ROLE = "go back to a good state"
@@ -39,7 +39,8 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     $$\log l > m + \max(\log \text{spike\_threshold},\ \text{spread} \cdot D).$$
 
-    Where losses are zero or negative, or grow step by step, see `nagd_keras.callbacks.spikes`.
+    Where losses are zero or negative, or grow step by step, and for the sources, see
+    `nagd_keras.callbacks.spikes`.
 
     After a bad batch the model's weights get their last good values, and so does what the optimizer
     has of each, such as the averages of `use_ema`; the momentum is reset; the learning rate, or its
@@ -77,11 +78,8 @@ class DivergenceGuard(keras.callbacks.Callback):
         recovery: None, or the number of batches without a rollback after which the learning rate
             gets back what it lost, and the count of rollbacks begins anew.
         max_rollbacks: how often to go back, at least 0.
-        snapshot_every: the number of batches after which the state is kept, or None for each batch
-            in memory and each epoch on disk. With more than one, what is in between is lost when
-            the guard goes back.
-        folder: None, to keep the states in memory, two copies of the weights at most; or a folder
-            of this run alone, where they are written, and deleted when `fit` ends.
+        snapshot_every: the number of batches after which the state is kept. With more than one,
+            what is in between is lost when the guard goes back.
         verbose: 1 prints a line for each rollback, 0 does not.
 
     Attributes:
@@ -90,11 +88,8 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     Raises:
         TypeError, ValueError: for an argument out of its range; before the first step, if the
-            optimizer is not a NAGD, if a callable gives its learning rate and that is to be
-            lowered, if `monitor` is not in the logs, if there is no good state to begin with,
-            since the model has no weights or they are not finite, or if there is another
-            DivergenceGuard.
-        OSError: before the first step, if the folder cannot be written.
+            optimizer is not a NAGD, or a callable gives its learning rate, if `monitor` is not in
+            the logs, if the weights are not finite, or if there is another DivergenceGuard.
 
     Example:
         >>> import keras
@@ -108,18 +103,13 @@ class DivergenceGuard(keras.callbacks.Callback):
         >>> history = model.fit(x, y, batch_size=1, shuffle=False, callbacks=[guard], verbose=0)
         >>> print(guard.events[0])
         epoch 1, batch 6: loss is nan; back to epoch 1, batch 4, learning rate 0.05
-
-    References:
-        - Rousseeuw & Croux (1993), Alternatives to the median absolute deviation.
-        - Leys, Ley, Klein, Bernard & Licata (2013), Detecting outliers: do not use standard
-          deviation around the mean, use absolute deviation around the median.
     """
 
     async_safe = False
 
     # Of a fit:
     _watched: Watched
-    _store: InMemory
+    _store: Kept
     _spikes: Spikes
     _rollbacks: Rollbacks
     _last: Reading
@@ -141,30 +131,23 @@ class DivergenceGuard(keras.callbacks.Callback):
         patience: int = 0,
         recovery: int | None = None,
         max_rollbacks: int = 10,
-        snapshot_every: int | None = None,
-        folder: str | os.PathLike[str] | None = None,
+        snapshot_every: int = 1,
         verbose: int = 1,
     ) -> None:
         super().__init__()
-        self.monitor = _checked_monitor(monitor)
-        self.spike_threshold = _checked_threshold(spike_threshold)
+        self.monitor = checked_monitor(monitor)
+        self.spike_threshold = checked_threshold(spike_threshold)
         self.spread = positive("spread", spread)
         self.window = count("window", window, KNOWN)
-        self.learning_rate_factor = _checked_factor(learning_rate_factor)
+        self.learning_rate_factor = checked_factor(learning_rate_factor)
         self.patience = count("patience", patience, 0)
-        self.recovery = None
-        if recovery is not None:
-            self.recovery = count("recovery", recovery)
+        self.recovery = None if recovery is None else count("recovery", recovery)
         self.max_rollbacks = count("max_rollbacks", max_rollbacks, 0)
-        self.snapshot_every = None
-        if snapshot_every is not None:
-            self.snapshot_every = count("snapshot_every", snapshot_every)
-        self.folder = _checked_folder(folder)
+        self.snapshot_every = count("snapshot_every", snapshot_every)
         self.verbose = verbosity(verbose)
         self.events: list[Divergence] = []
         self.left_out = 0
-        self._is_stopped = False
-        self._has_begun = False
+        self._is_stopped = self._has_begun = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer and the monitor."""
@@ -178,10 +161,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         take(optimizer, _ROLE, self)
         check_before_training(self.monitor, self.model)
         self.events, self.left_out = [], 0
-        self._is_stopped = False
-        if self._has_begun:  # in a fit that was interrupted, and of which nobody told the end
-            self._store.close()
-        self._has_begun = False
+        self._is_stopped = self._has_begun = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins new means, and in epoch 0 without earlier rollbacks."""
@@ -199,7 +179,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._losses.begin(batch, self.model)
 
     def _begin(self) -> None:
-        _check_weights(self.model)
+        check_weights(self.model)
         synchronize(self.model)
         optimizer = nagd_of(self.model, type(self).__name__)
         self._watched = Watched(self.model, optimizer, keeps_momentum=self.patience > 0)
@@ -210,11 +190,7 @@ class DivergenceGuard(keras.callbacks.Callback):
                 f"the beginning. Received: {named(now.not_finite)}. Load or make other weights."
             )
         where = "the beginning" + (f" of epoch {self._epoch + 1}" if self._epoch else "")
-        first = State(now.values, where)
-        if self.folder is None:
-            self._store = InMemory(self._watched, first)
-        else:
-            self._store = OnDisk(self._watched, first, self.folder)
+        self._store = Kept(self._watched, State(now.values, where))
         self._spikes = Spikes(self.spike_threshold, self.spread, self.window)
         self._rollbacks = Rollbacks(optimizer, self.learning_rate_factor)
         self._not_kept = self._bad_losses = self._bad_states = 0
@@ -231,9 +207,8 @@ class DivergenceGuard(keras.callbacks.Callback):
         synchronize(self.model)
         if not self._watched.watches_metrics:
             self._watched.watch_metrics()
-        before, every = self._last, self._kept_every()
-        now = self._watched.read(weights=not is_bad and self._not_kept >= every)
-        self._last = now
+        now = self._watched.read(weights=not is_bad and self._not_kept >= self.snapshot_every)
+        before, self._last = self._last, now
         skipped = self._watched.updates_skipped(before, now, loss.batches, not loss.is_finite)
         if is_bad:
             self._losses.leave_out(loss.batches, self._watched.metrics)
@@ -246,29 +221,16 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._spikes.add(loss.value)
         if now.values:
             self._keep(now, loss.value, limit, skipped)
-        if self.recovery and self._rollbacks.batches_since(now.made) >= self.recovery:
+        if self.recovery and self._rollbacks.is_over(now.made, self.recovery):
             self._give_back()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keeps the state on disk, unless that is done by batches."""
-        if self._has_begun and not self._is_stopped and self._kept_every() == math.inf:
-            synchronize(self.model)
-            self._keep(self._watched.read(weights=True), math.nan, math.nan, False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Forgets the states, and reports if training was stopped."""
         if self._has_begun:
-            self._store.close()
             del self._watched, self._store, self._last, self._losses
             self._has_begun = False
         if self._is_stopped:
             warnings.warn(report(self.events, self.max_rollbacks, self.left_out), stacklevel=2)
-
-    def _kept_every(self) -> float:
-        """Returns the batches after which the state is kept; infinity for the epochs."""
-        if self.snapshot_every is None:
-            return 1 if self.folder is None else math.inf
-        return self.snapshot_every
 
     def _keep(self, now: Reading, loss: float, limit: float, skipped: bool) -> None:
         """Keeps a state, or goes back if it is not finite."""
@@ -320,8 +282,7 @@ class DivergenceGuard(keras.callbacks.Callback):
             self.model.stop_training = True
         else:
             self._rollbacks.add(self._last.made)
-        rate = number(optimizer.learning_rate)
-        at = self._epoch + 1, self._losses.done
+        at, rate = (self._epoch + 1, self._losses.done), number(optimizer.learning_rate)
         self.events.append(Divergence(*at, seen, loss, limit, state.where, rate))
         self._say(f"{self.events[-1]}{'; training stops' if self._is_stopped else ''}")
 
@@ -336,66 +297,3 @@ class DivergenceGuard(keras.callbacks.Callback):
     def _say(self, what: str) -> None:
         if self.verbose:
             print(f"\nDivergenceGuard: {what}.")
-
-
-def _check_weights(model: Any) -> None:
-    """Sees to it that the model and its optimizer have variables.
-
-    Raises:
-        ValueError: if there are no weights to go back to.
-    """
-    if not model.built or not model.weights:
-        why = "has no weights" if model.built else "is not built; call it on a batch first"
-        raise ValueError(
-            "DivergenceGuard has nothing to go back to. Received: a model "
-            f"({getattr(model, 'name', model)!r}) that {why}."
-        )
-    build(model, lambda: None)
-
-
-def _checked_monitor(monitor: Any) -> str:
-    if not isinstance(monitor, str):
-        raise TypeError(f"`monitor` must be a name in the logs. Received: monitor={monitor!r}.")
-    rising = False
-    with suppress(ValueError):  # of names that do not tell
-        rising = is_rising(monitor, "auto")
-    if rising:
-        raise ValueError(
-            "`monitor` must be a loss, which is bad where it rises. Received: "
-            f'monitor={monitor!r}. Pass the name of a loss, such as "loss".'
-        )
-    return monitor
-
-
-def _checked_threshold(threshold: Any) -> float | None:
-    if threshold is None:
-        return None
-    checked = value("spike_threshold", threshold)
-    if checked <= 1:
-        raise ValueError(
-            "`spike_threshold` must be larger than 1: it is a factor over the median of the losses "
-            f"before, half of which are larger than that. Received: spike_threshold={threshold!r}. "
-            "Pass None to see only what is not finite."
-        )
-    return checked
-
-
-def _checked_folder(folder: Any) -> Path | None:
-    if folder is None:
-        return None
-    if not isinstance(folder, (str, os.PathLike)):
-        raise TypeError(
-            "`folder` must be the path of a folder, or None to keep the states in memory. "
-            f"Received: folder={folder!r} (of type {type(folder).__name__})."
-        )
-    return Path(folder)
-
-
-def _checked_factor(factor: Any) -> float:
-    checked = positive("learning_rate_factor", factor)
-    if checked > 1:
-        raise ValueError(
-            "`learning_rate_factor` must be in (0, 1], to lower the learning rate or leave it. "
-            f"Received: learning_rate_factor={factor!r}."
-        )
-    return checked

@@ -1,30 +1,13 @@
 """Evaluating, predicting and saving at the iterate; training at the look-ahead point."""
 
 import contextlib
-import functools
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from nagd_keras.callbacks.optimizers import nagd_of, synchronize
-
-# The methods of a model that look at its variables, save or set them.
-_METHODS = (
-    "evaluate",
-    "predict",
-    "test_on_batch",
-    "predict_on_batch",
-    "save",
-    "save_weights",
-    "load_weights",
-    "export",
-    "get_weights",
-    "set_weights",
-)
+from nagd_keras.nagd import NAGD
 
 
 @contextlib.contextmanager
@@ -68,26 +51,34 @@ def at_iterate(model: Any) -> Iterator[Any]:
 
 
 class EvaluateAtIterate(keras.callbacks.Callback):
-    r"""Within `fit`, evaluates, predicts and saves at the iterate, and trains at the look-ahead.
+    r"""Within `fit`, validates and saves at the iterate, and trains at the look-ahead point.
 
     Nesterov's theorems speak of the iterate $\theta_t$; Keras trains, and would evaluate and save,
-    the look-ahead point $w_t = \theta_t + s_t$. While `fit` runs with this callback, validation
-    and the model's `evaluate`, `predict`, `save`, `save_weights`, `get_weights` and `set_weights`,
-    whoever calls them (ModelCheckpoint, say, or EarlyStopping), find the iterate in the model's
-    variables. Afterwards, after an exception too, these hold the same bits as before. A model that
-    is called, `model(x)`, is the look-ahead point's.
+    the look-ahead point $w_t = \theta_t + s_t$. With this callback the model's variables hold the
+    iterate while `fit` validates, and from the end of an epoch until the next one begins. Training
+    has the same bits as without it.
 
-    A model that was saved so holds the iterate, which is what one wants to predict with, and its
-    optimizer knows: `model.optimizer.swap_to_lookahead()`, which this callback calls when `fit`
-    begins, gives the exact look-ahead point back to train on from. Weights that are restored when
-    `fit` ends, as by EarlyStopping, come with displacements of zero. The position in the list of
-    callbacks does not matter, but for what looks when `fit` ends: that must stand in front. Only
-    these methods, called in the thread of Keras' own `fit`, see the iterate; copies and pickles of
-    the model do not. It does not go with SwapEMAWeights, whose averages have no displacement.
-    Frozen variables stay where they are. Each look costs two passes over the variables and, while
-    it lasts, the memory of one copy of them.
+    Put it first in the list of callbacks. At the end of an epoch those after it find the iterate,
+    and those before it the look-ahead point: ModelCheckpoint, Backup and EarlyStopping, which
+    should save and remember what was evaluated, must stand after it. A model that was saved so
+    trains on to the bit: its optimizer knows the look-ahead point too, to which this callback
+    goes when an epoch begins, and `model.optimizer.swap_to_lookahead()` at any time. When `fit`
+    ends, the model holds the look-ahead point again; or what EarlyStopping restores, whose
+    displacements are those of the last epoch: before training on from there, or looking for its
+    iterate, call `model.optimizer.reset_momentum()`.
 
-    For an `evaluate` or a `predict` outside `fit`, use `with at_iterate(model):`.
+    AdaptiveRestart and DivergenceGuard may stand anywhere; but where AdaptiveRestart compares
+    epochs and stands after this callback, training goes on from the iterate that was evaluated,
+    and not, as without this callback, from the look-ahead point. What is saved within an epoch, as
+    by `ModelCheckpoint(save_freq=100)`, is the look-ahead point, whose loss the batches have. The
+    averages of `use_ema` are in the model when `fit` ends, as without this callback; it does not
+    go with SwapEMAWeights.
+
+    An `evaluate` or a `predict` that another callback calls, or that is called outside `fit`, sees
+    what the variables hold. Pass it `callbacks=[EvaluateAtIterate()]`, or call it
+    `with at_iterate(model):`. If `fit` or `evaluate` fails, the variables may still hold the
+    iterate, and the optimizer knows the way back, as above. A swap is a pass over the variables;
+    while they hold the iterate, one copy of them is kept.
 
     Raises:
         TypeError: before training starts, if the optimizer is not a NAGD.
@@ -107,99 +98,38 @@ class EvaluateAtIterate(keras.callbacks.Callback):
         True
     """
 
+    _goes_back = False  # from the evaluation that is under way
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Checks the optimizer and has the model look at the iterate."""
-        nagd_of(self.model, type(self).__name__)
-        for name in _METHODS:
-            _Looking.install(self, name)
+        """Checks the optimizer."""
+        self._optimizer()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Leaves the iterate that a checkpoint may have brought."""
-        synchronize(self.model)
-        nagd_of(self.model, type(self).__name__).swap_to_lookahead()
+        """Goes to the look-ahead point, also from what was loaded or an earlier fit left."""
+        self._optimizer().swap_to_lookahead()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Goes to the look-ahead point, also if an evaluation failed and a callback went on."""
+        if nagd_of(self.model, type(self).__name__).at_iterate:
+            self._optimizer().swap_to_lookahead()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Goes to the iterate; NAGD itself goes back where `fit` ends."""
+        self._optimizer().swap_to_iterate()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Refuses an evaluation outside fit, where it could not clean up after an exception."""
-        self._refuse_outside_fit("evaluate")
+        """Goes to the iterate."""
+        optimizer = self._optimizer()
+        self._goes_back = not optimizer.at_iterate
+        optimizer.swap_to_iterate()
 
-    def on_predict_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Refuses a prediction outside fit, where it could not clean up after an exception."""
-        self._refuse_outside_fit("predict")
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Goes to where the variables were."""
+        if self._goes_back:
+            self._optimizer().swap_to_lookahead()
 
-    def _refuse_outside_fit(self, name: str) -> None:
-        if not nagd_of(self.model, type(self).__name__).at_iterate:
-            raise ValueError(
-                f"EvaluateAtIterate is a callback of `fit`. Received: one in `{name}`. Use: with "
-                f"nagd_keras.callbacks.at_iterate(model): model.{name}(...)"
-            )
+    on_predict_begin, on_predict_end = on_test_begin, on_test_end
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Has the model look where it did before."""
-        for name in _METHODS:
-            if name != "set_weights":  # EarlyStopping may stand behind, and restore its weights.
-                _Looking.remove(self.model, name)
-
-
-class _Looking:
-    """Stands before a method of the model, and goes to the iterate for the call.
-
-    Keras has no hook that runs when evaluating or saving fails, so a swap in one hook and back in
-    another would leave the model at the wrong point. A `finally` does not.
-
-    Nor has it a hook for a fit that fails, which thus leaves these behind: one that is called when
-    its fit is no longer executed takes all of them away.
-    """
-
-    def __init__(self, callback: Any, name: str) -> None:
-        self._callback, self._model, self._name = callback, callback.model, name
-        self._method: Callable[..., Any] = getattr(self._model, name)
-        self._replaced = vars(self._model).get(name)
-        self._thread = threading.get_ident()
-        functools.update_wrapper(self, self._method, updated=())  # the name and documentation
-
-    @classmethod
-    def install(cls, callback: Any, name: str) -> None:
-        """Puts one before a method, in the place of one that an earlier fit left behind."""
-        cls.remove(callback.model, name)
-        setattr(callback.model, name, cls(callback, name))
-
-    @classmethod
-    def remove(cls, model: Any, name: str) -> None:
-        """Takes the one before a method away, if there is one."""
-        found = vars(model).get(name)
-        if isinstance(found, cls):
-            delattr(model, name)  # The method of the class shows again.
-            if found._replaced is not None:
-                setattr(model, name, found._replaced)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != self._thread:
-            return self._method(*args, **kwargs)  # Variables must not move under others' eyes.
-        if not self._in_its_fit():
-            for name in _METHODS:
-                self.remove(self._model, name)
-            return self._method(*args, **kwargs)
-        if self._name == "set_weights" and any(
-            frame.f_code.co_name == "on_train_end" for frame in _frames()
-        ):
-            # The displacements belong to the weights that are given up.
-            nagd_of(self._model, type(self._callback).__name__).reset_momentum()
-            return self._method(*args, **kwargs)
-        with at_iterate(self._model):
-            return self._method(*args, **kwargs)
-
-    def _in_its_fit(self) -> bool:
-        """Whether the call comes from a fit of the model that has the callback."""
-        for frame in _frames():
-            found = frame.f_locals if frame.f_code.co_name == "fit" else {}
-            listed = getattr(found.get("callbacks"), "callbacks", ())
-            if found.get("self") is self._model and any(c is self._callback for c in listed):
-                return True
-        return False
-
-
-def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
+    def _optimizer(self) -> NAGD:
+        synchronize(self.model)
+        return nagd_of(self.model, type(self).__name__)

@@ -4,13 +4,15 @@ from typing import Any
 
 import keras
 
-from nagd_keras.arguments import count
+from nagd_keras.arguments import boolean, count
 from nagd_keras.callbacks.executions import Executions
 from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of, synchronize
 from nagd_keras.callbacks.track import track_gradient_norm
+from nagd_keras.hyperparameters import declared
+from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import global_norm, number
 
-_NAMES = ("learning_rate", "momentum", "weight_decay", "restarts", "skipped_updates")
+_COUNTERS = "restarts", "skipped_updates"
 
 
 class HyperparameterMonitor(keras.callbacks.Callback):
@@ -19,7 +21,7 @@ class HyperparameterMonitor(keras.callbacks.Callback):
     `learning_rate`, `momentum`, `weight_decay`, `restarts` and `skipped_updates`, as far as the
     optimizer has them, and on request the norms `gradient_norm` $\|g_t\|$ and `displacement_norm`
     $\|s_{t+1}\|$ over all variables. So History, CSVLogger, TensorBoard and the progress bar
-    show them; those that stand in the list of callbacks must stand behind this one.
+    show them; those that stand in the list of callbacks must stand after this one.
 
     A value is that of the end of the epoch or batch: a number that is set is the one that the last
     update used; of a schedule it is the value that the next update will use.
@@ -52,9 +54,7 @@ class HyperparameterMonitor(keras.callbacks.Callback):
         self.every_n_batches = None
         if every_n_batches is not None:
             self.every_n_batches = count("every_n_batches", every_n_batches)
-        if not isinstance(norms, bool):
-            raise TypeError(f"`norms` must be True or False. Received: norms={norms!r}.")
-        self.norms = norms
+        self.norms = boolean("norms", norms)
         # Without work per batch, Keras need not wait for it.
         self.async_safe = self.every_n_batches is None
         self._reported = 0
@@ -92,15 +92,16 @@ class HyperparameterMonitor(keras.callbacks.Callback):
 
     def _values(self) -> dict[str, float | int]:
         optimizer = optimizer_of(self.model)
-        found = {name: getattr(optimizer, name, None) for name in _NAMES}
+        # Those of NAGD, of which another optimizer may have some.
+        names = [*declared(NAGD), *(declared(type(optimizer))), *_COUNTERS]
+        found = {name: getattr(optimizer, name, None) for name in names}
         if not getattr(optimizer, "skip_nonfinite", False):
             del found["skipped_updates"]  # which stay at 0
-        values: dict[str, float | int] = {
-            name: number(value) for name, value in found.items() if value is not None
+        values = {
+            name: int(number(x)) if name in _COUNTERS else number(x)
+            for name, x in found.items()
+            if x is not None
         }
-        for name in ("restarts", "skipped_updates"):
-            if name in values:
-                values[name] = int(values[name])
         if self.norms:
             nagd = nagd_of(self.model, type(self).__name__)
             values["gradient_norm"] = number(nagd.gradient_norm)

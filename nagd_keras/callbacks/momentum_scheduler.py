@@ -8,8 +8,8 @@ import keras
 
 from nagd_keras.arguments import verbosity
 from nagd_keras.callbacks.optimizers import follows, has_settable, optimizer_of
-from nagd_keras.callbacks.state import check_alone, take
-from nagd_keras.hyperparameters import MOMENTUM
+from nagd_keras.callbacks.roles import check_alone, take
+from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
 MOMENTUM_ROLE = "set the momentum"
@@ -88,7 +88,8 @@ class MomentumScheduler(keras.callbacks.Callback):
     def _momentum(self, epoch: int, momentum: float) -> float:
         given = self.schedule(epoch, momentum) if self._takes_momentum else self.schedule(epoch)
         received = f"{given!r} from the `schedule` of MomentumScheduler in epoch {epoch}"
-        return MOMENTUM.number(given, received, alternatives="")
+        momentum = NAGD.momentum.number(given, received, alternatives="")
+        return float(momentum)
 
 
 def settable_momentum(optimizer: Any, who: str, otherwise: str = "") -> None:

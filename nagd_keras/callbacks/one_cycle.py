@@ -16,8 +16,8 @@ from nagd_keras.callbacks.optimizers import (
     optimizer_of,
     synchronize,
 )
-from nagd_keras.callbacks.state import check_alone, take
-from nagd_keras.hyperparameters import MOMENTUM
+from nagd_keras.callbacks.roles import check_alone, take
+from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
 _BLOCK = 1024  # steps whose values are computed at once; one by one would cost more than a batch
@@ -224,7 +224,8 @@ def _checked_momenta(momentum: Sequence[float]) -> tuple[float, float]:
             "`momentum` must be the largest and the smallest momentum, or None. Received: "
             f"momentum={momentum!r}."
         )
-    high, low = (MOMENTUM.number(m, f"momentum={momentum!r}", alternatives="") for m in momentum)
+    said = f"momentum={momentum!r}"
+    high, low = (NAGD.momentum.number(m, said, alternatives="") for m in momentum)
     if high < low:
         raise ValueError(
             f"`momentum` must have the largest first. Received: momentum={momentum!r}."

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from nagd_keras import keras_private as private
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
@@ -45,7 +46,7 @@ def finished_batches(optimizer: Any) -> int:
 
     Keras' public `iterations` counts updates, fewer than batches where gradients are accumulated.
     """
-    return int(number(optimizer._iterations))
+    return int(number(private.batches(optimizer)))
 
 
 def synchronize(model: Any) -> None:
@@ -63,7 +64,8 @@ def has_settable(optimizer: Any, name: str) -> bool:
     `keras.optimizers.SGD.momentum` is such a number: what is assigned to it after the first step
     was compiled is ignored in silence.
     """
-    return getattr(getattr(type(optimizer), name, None), "fset", None) is not None
+    attribute = getattr(type(optimizer), name, None)
+    return hasattr(attribute, "number") or getattr(attribute, "fset", None) is not None
 
 
 def follows(optimizer: Any, name: str) -> bool:

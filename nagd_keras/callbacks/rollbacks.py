@@ -1,21 +1,14 @@
 """How often a training run went back, and what its learning rate lost by it."""
 
-import math
-from typing import Any
-
-from nagd_keras.callbacks.state import Memory, Number
+from nagd_keras.callbacks.memory import notes_of
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
-_PLACES = Number.GUARD_ROLLBACKS, Number.GUARD_SINCE, Number.GUARD_RATE
+_NAME = "DivergenceGuard"
 
 
 class Rollbacks:
-    """Counts rollbacks and lowers the learning rate; kept with the optimizer's state.
-
-    Attributes:
-        count: the rollbacks since the start, or since the learning rate was given back.
-    """
+    """Counts rollbacks and lowers the learning rate; kept with the optimizer's state."""
 
     def __init__(self, optimizer: NAGD, factor: float) -> None:
         """Takes up what the optimizer's state holds.
@@ -25,13 +18,16 @@ class Rollbacks:
             factor: what each rollback multiplies the learning rate by.
         """
         self._optimizer, self._factor = optimizer, factor
-        count, self._since, self._before = (Memory(optimizer)[place] for place in _PLACES)
-        self.count = 0 if math.isnan(count) else int(count)
 
     @staticmethod
     def forget(optimizer: NAGD) -> None:
         """Begins anew, with the learning rate as it is."""
-        Memory(optimizer).clear(*_PLACES)
+        notes_of(optimizer, _NAME).clear()
+
+    @property
+    def count(self) -> int:
+        """The rollbacks since the start, or since the learning rate was given back."""
+        return int(notes_of(self._optimizer, _NAME).get("rollbacks", 0))
 
     def add(self, batches: int) -> None:
         """Counts a rollback and lowers the learning rate.
@@ -39,30 +35,24 @@ class Rollbacks:
         Args:
             batches: those that the optimizer has made.
         """
-        before = self._before
+        notes = notes_of(self._optimizer, _NAME)
         if self._factor != 1:
             if self.count == 0:
-                before = number(self._optimizer.learning_rate_scale)
+                notes["rate"] = number(self._optimizer.learning_rate_scale)
             self._optimizer.scale_learning_rate(self._factor)
-        self._keep(self.count + 1, batches, before)
+        notes["rollbacks"], notes["since"] = self.count + 1, batches
 
-    def batches_since(self, batches: int) -> float:
-        """Returns the number of batches since the last rollback, of those made; NaN without one."""
-        return batches - self._since
+    def is_over(self, batches: int, recovery: int) -> bool:
+        """Whether there was a rollback, and so many batches since then, of those made."""
+        since = notes_of(self._optimizer, _NAME).get("since")
+        return since is not None and batches - since >= recovery
 
     def give_back(self) -> None:
         """Gives the learning rate what it lost, and begins to count anew."""
-        now: Any = None
-        if self._factor != 1:
-            now = number(self._optimizer.learning_rate_scale)
+        notes = notes_of(self._optimizer, _NAME)
+        now = number(self._optimizer.learning_rate_scale) if self._factor != 1 else 0.0
         if now:
             whole = now / self._factor**self.count
             # No more than it was: a callback may have set it meanwhile.
-            self._optimizer.scale_learning_rate(min(whole, max(now, self._before)) / now)
-        self._keep(0, math.nan, math.nan)
-
-    def _keep(self, count: int, since: float, before: float) -> None:
-        self.count, self._since, self._before = count, since, before
-        memory = Memory(self._optimizer)
-        for place, each in zip(_PLACES, (count, since, before), strict=True):
-            memory[place] = each
+            self._optimizer.scale_learning_rate(min(whole, max(now, notes["rate"])) / now)
+        notes.clear()

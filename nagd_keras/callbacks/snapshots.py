@@ -1,20 +1,19 @@
-"""What of a training run can be given back: its last good state, in memory or on disk."""
+"""What of a training run can be given back: its last good state."""
 
-import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 
-from nagd_keras import saving
+from nagd_keras import keras_private as private
+from nagd_keras.backends.backend import Backend
+from nagd_keras.backends.current import current
 from nagd_keras.nagd import NAGD
-from nagd_keras.tensors import all_finite, number, tensor, total
+from nagd_keras.state.slots import ACCUMULATOR, AVERAGE, DISPLACEMENT
+from nagd_keras.tensors import copied, number, tensor
 
-Reader: TypeAlias = Callable[[], tuple[list[Any], Any]]
-_MOMENTUM = "displacement", "age", "velocity_norm"  # what resetting the momentum sees to
+# Of the numbers, those that resetting the momentum changes.
+_MOMENTUM = "age", "velocity_norm"
 
 
 class State(NamedTuple):
@@ -59,8 +58,6 @@ class Watched:
         restored: the weights, and what NAGD has of each, such as averages, get their former values;
             displacements only if the momentum is kept, which else is reset, so that none need be.
         cleared: what gradients are accumulated in is zero afterwards.
-        staying: all others: the counters and hyperparameters, which follow the clock and other
-            callbacks, the seeds, and the scale of losses.
         metrics: those behind the logs, some of which Keras makes in the first step.
         watches_metrics: whether that is over.
         fresh_averages: those that no update has set yet, with the variables that they average.
@@ -73,24 +70,20 @@ class Watched:
         self.metrics: list[Any] = []
         self.watches_metrics = False
         slots: dict[str, list[Any]] = {}
-        for name, variable in optimizer.named_variables().items():
-            if name.path or name.slot in _MOMENTUM:  # The others belong to no weight.
-                slots.setdefault(name.slot, []).append(variable)
-        self.cleared = slots.pop("gradient_accumulator", [])
-        reset = [] if keeps_momentum else [v for name in _MOMENTUM for v in slots.pop(name, [])]
-        self.restored = [*self.weights, *(v for slot in slots.values() for v in slot)]
-        changed = {id(v) for v in (*self.restored, *self.cleared, *reset)}
-        present = (*model.variables, *model.optimizer.variables, *optimizer.variables)
-        self.staying = [v for v in {id(v): v for v in present}.values() if id(v) not in changed]
+        for kind, _, slot in optimizer.state.slots.items():
+            slots.setdefault(kind, []).append(slot)
+        self.cleared = slots.pop(ACCUMULATOR, [])
+        if not keeps_momentum:
+            slots.pop(DISPLACEMENT, None)
+        scalars = optimizer.state.scalars
+        # What directions remember of each weight belongs to so many updates.
+        numbers = [scalars[x] for x in ("updates", *(_MOMENTUM if keeps_momentum else ()))]
+        self.restored = [*self.weights, *(v for slot in slots.values() for v in slot), *numbers]
         self._floats = [v for v in self.weights if keras.backend.is_float_dtype(v.dtype)]
-        self._counters = [optimizer._iterations]
-        if optimizer.skip_nonfinite:
-            self._counters.append(optimizer.skipped_updates)
+        self._counters = [private.batches(optimizer), optimizer.skipped_updates]
         everything = [*self._counters, *self.restored]
-        self._reads_all: Reader = partial(_read, everything, self._floats)
-        self._reads_notes: Reader = self._reads_all
-        averages = getattr(optimizer, "_model_variables_moving_average", [])
-        pairs = zip(averages, optimizer.trained_variables, strict=False)
+        self._reads_all = self._reads_notes = Backend().reader(everything, self._floats)
+        pairs = zip(optimizer.state.slots[AVERAGE], optimizer.state.trained, strict=True)
         is_first = number(optimizer.iterations) == 0
         self.fresh_averages = [(a, v) for a, v in pairs if is_first and a is not None]
 
@@ -99,16 +92,14 @@ class Watched:
         self.watches_metrics = True
         self.metrics = list(self.model.metrics_variables)
         notes = [*self.metrics, *self._counters]
-        self._reads_notes = reader(notes, [])
-        self._reads_all = reader([*notes, *self.restored], self._floats)
+        self._reads_notes = current.reader(notes, [])
+        self._reads_all = current.reader([*notes, *self.restored], self._floats)
 
     def read(self, weights: bool) -> Reading:
         """Returns what the variables hold, in memory that training does not touch."""
         values, finite = self._reads_all() if weights else self._reads_notes()
         n = len(self.metrics)
-        made, skipped = number(values[n]), 0.0
-        if self.optimizer.skip_nonfinite:
-            skipped = number(values[n + 1])
+        made, skipped = number(values[n]), number(values[n + 1])
         return Reading(
             values[len(values) - len(self.restored) :] if weights else [],
             [] if number(finite) else [v for v in self._floats if not _is_finite(v)],
@@ -138,40 +129,13 @@ def _is_finite(variable: Any) -> bool:
     return bool(number(keras.ops.all(keras.ops.isfinite(tensor(variable)))))
 
 
-def reader(variables: Sequence[Any], checked: Sequence[Any]) -> Reader:
-    """Returns a function that returns the variables' values, and whether others are finite.
-
-    The values are not the training's: its steps may write over the memory of a variable's, or give
-    it away. Whether others are finite is told by their sums, which may overflow where they are.
-    """
-    if keras.backend.backend() == "tensorflow":
-        from nagd_keras.callbacks import _tensorflow
-
-        return _tensorflow.reader(variables, checked)
-    if keras.backend.backend() == "jax":
-        from nagd_keras.callbacks import _jax
-
-        return _jax.reader(variables, checked)
-    return partial(_read, variables, checked)
-
-
-def _read(variables: Sequence[Any], checked: Sequence[Any]) -> tuple[list[Any], Any]:
-    sums = [total(keras.ops.stop_gradient(tensor(v))) for v in checked]
-    return [copied(v) for v in variables], all_finite(sums) if sums else True
-
-
-def copied(value: Any) -> Any:
-    """Returns the value of a variable or tensor in memory that nothing else writes to."""
-    return keras.ops.copy(keras.ops.stop_gradient(tensor(value)))
-
-
 def assign(variables: Sequence[Any], values: Sequence[Any]) -> None:
     """Sets variables to what `reader` read of them, which stays as it is."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(copied(value))
 
 
-class InMemory:
+class Kept:
     """Keeps two states: the last one that is known to be good, and a candidate.
 
     A candidate is known to be good when a loss is that was computed with its weights.
@@ -199,7 +163,7 @@ class InMemory:
 
     def undo(self) -> State:
         """Brings the latest state back, be it good or a candidate."""
-        self._load()
+        assign(self._watched.restored, self._latest().values)
         if self._latest() is self._first:
             # They are zeros: Keras sets them in the update of its first step, which is over.
             for average, variable in self._watched.fresh_averages:
@@ -211,63 +175,8 @@ class InMemory:
     def _latest(self) -> State:
         return self._candidate or self._good
 
-    def _load(self) -> None:
-        assign(self._watched.restored, self._latest().values)
-
     def mend(self) -> None:
         """Gives weights that are not trained their last values, if they are not finite."""
         for variable, value in zip(self._watched.weights, self._latest().values, strict=False):
             if not variable.trainable and not _is_finite(variable):
                 variable.assign(copied(value))
-
-    def close(self) -> None:
-        """Ends it."""
-
-
-class OnDisk(InMemory):
-    """Keeps the two states in two files of a folder."""
-
-    def __init__(self, watched: Watched, first: State, folder: Path) -> None:
-        """Writes the first state.
-
-        Raises:
-            OSError: if it cannot be written; the message names it.
-        """
-        super().__init__(watched, self._not_trained(watched, first))
-        self._folder, self._is_ours = folder, not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        self._paths = [folder / f"{name}.weights.h5" for name in ("good", "candidate")]
-        saving.save_weights(watched.model, self._paths[0])
-
-    @staticmethod
-    def _not_trained(watched: Watched, state: State) -> State:
-        """Returns what is kept in memory all the same: what `mend` needs."""
-        pairs = zip(watched.weights, state.values, strict=False)
-        return state._replace(values=[None if v.trainable else value for v, value in pairs])
-
-    def take(self, now: State) -> None:
-        """Writes the present state for the candidate."""
-        saving.save_weights(self._watched.model, self._paths[1])
-        super().take(self._not_trained(self._watched, now))
-
-    def promote(self) -> None:
-        """Has the candidate's file take the place of the good one's."""
-        if self._candidate is not None:
-            os.replace(self._paths[1], self._paths[0])
-        super().promote()
-
-    def _load(self) -> None:
-        # A file holds all there is.
-        staying = [copied(v) for v in self._watched.staying]
-        path = self._paths[self._candidate is not None]
-        saving.check(path, sealed=True)
-        saving.load_weights(self._watched.model, path)
-        assign(self._watched.staying, staying)
-
-    def close(self) -> None:
-        """Deletes the files, and the folder if it was made for them."""
-        for path in self._paths:
-            path.unlink(missing_ok=True)
-        if self._is_ours:
-            with suppress(OSError):  # Somebody else may keep something there.
-                self._folder.rmdir()

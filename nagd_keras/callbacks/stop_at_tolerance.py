@@ -6,9 +6,10 @@ from typing import Any
 import keras
 
 from nagd_keras.arguments import count, value, verbosity
+from nagd_keras.callbacks.memory import notes_of, warn_if_behind
 from nagd_keras.callbacks.monitored import Monitored
 from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of
-from nagd_keras.callbacks.state import Memory, Number, check_alone, take
+from nagd_keras.callbacks.roles import check_alone, take
 from nagd_keras.callbacks.track import track_gradient_norm
 from nagd_keras.tensors import number
 
@@ -27,7 +28,7 @@ class StopAtTolerance(keras.callbacks.Callback):
     update over all variables, before clipping: that of the objective if an epoch is one batch,
     and a noisy estimate of it otherwise. $f$ is the logs' `loss`. The count and the last loss are
     kept with the optimizer's state (of NAGD); `fit` from epoch 0 begins with none. Callbacks that
-    save the model, such as BackupAndRestore, must stand behind this one in the list.
+    save the model, such as BackupAndRestore, must stand after this one in the list.
 
     Args:
         gradient_norm: None, or the tolerance of the gradient's L2 norm, in $[0, \infty)$. Needs
@@ -81,7 +82,7 @@ class StopAtTolerance(keras.callbacks.Callback):
         self.patience = count("patience", patience)
         self.verbose = verbosity(verbose)
         self._loss = Monitored("loss", "Stopping at a tolerance")
-        self._memory: Memory | None = None
+        self._notes: dict[str, Any] = {}
         self._has_stopped = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -90,28 +91,22 @@ class StopAtTolerance(keras.callbacks.Callback):
             track_gradient_norm(self.model, type(self).__name__)
         optimizer = optimizer_of(self.model)
         take(optimizer, _ROLE, self)
-        self._memory = Memory(optimizer)
+        self._notes = notes_of(optimizer, "StopAtTolerance")
         self._has_stopped = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins anew in epoch 0."""
         check_alone(optimizer_of(self.model), _ROLE, self)
-        if self._memory is not None:
-            if epoch == 0:
-                places = (Number.TOLERANCE_LOSS, Number.TOLERANCE_WAIT, Number.TOLERANCE_EPOCH)
-                self._memory.clear(*places)
-            self._memory.warn_if_behind(Number.TOLERANCE_EPOCH, epoch, type(self).__name__)
+        if epoch == 0:
+            self._notes.clear()
+        warn_if_behind(self._notes, epoch, type(self).__name__)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Stops if the last epochs were calm."""
-        memory = self._memory
-        if memory is None:
-            return
-        reason = self._reason(memory, logs)
-        waited = memory[Number.TOLERANCE_WAIT]
-        calm = 0.0 if not reason else 1.0 + (0.0 if math.isnan(waited) else waited)
-        memory[Number.TOLERANCE_WAIT] = calm
-        memory[Number.TOLERANCE_EPOCH] = epoch
+        notes = self._notes
+        reason = self._reason(notes, logs)
+        calm = 1 + notes.get("waited", 0) if reason else 0
+        notes["waited"], notes["epoch"] = calm, epoch
         if calm >= self.patience:
             self.model.stop_training = self._has_stopped = True
             if self.verbose > 0:
@@ -119,21 +114,20 @@ class StopAtTolerance(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Forgets the calm epochs that it stopped at: a fit that goes on has its patience again."""
-        if self._memory is not None and self._has_stopped:
-            self._memory.clear(Number.TOLERANCE_WAIT)
+        if self._has_stopped:
+            self._notes.pop("waited", None)
 
-    def _reason(self, memory: Memory, logs: dict[str, Any] | None) -> str:
+    def _reason(self, notes: dict[str, Any], logs: dict[str, Any] | None) -> str:
         """Returns which condition holds, or nothing."""
         reasons = []
         if self.relative_loss_change is not None:
             loss = self._loss.read(logs)
             if loss is not None:
-                before, now = memory[Number.TOLERANCE_LOSS], memory.rounded(loss)
-                memory[Number.TOLERANCE_LOSS] = now
-                change, scale = abs(now - before), max(abs(now), abs(before))
-                # Not so for the first, when `before` is NaN.
+                before = notes.get("loss", math.inf)  # which is no change for the first
+                notes["loss"] = loss
+                change, scale = abs(loss - before), max(abs(loss), abs(before))
                 if change <= self.relative_loss_change * scale < math.inf:
-                    reasons.append(f"the loss went from {before:.8g} to {now:.8g}")
+                    reasons.append(f"the loss went from {before:.8g} to {loss:.8g}")
         if self.gradient_norm is not None:
             norm = number(nagd_of(self.model, type(self).__name__).gradient_norm)
             if norm <= self.gradient_norm:

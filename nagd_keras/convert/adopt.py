@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from nagd_keras.convert._state import carry_loss_scale, set_optimizer
+from nagd_keras.convert.carrying import carry_loss_scale, set_optimizer
 from nagd_keras.convert.keras_sgd import from_keras_sgd
 
 

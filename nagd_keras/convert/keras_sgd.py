@@ -5,17 +5,15 @@ from typing import Any
 
 import keras
 
-from nagd_keras.convert._state import (
+from nagd_keras.convert.carrying import (
     assign_all,
     carry,
     combined,
     learning_rate,
-    multipliers,
-    schedule_factor,
+    set_updates,
     settings,
-    velocities,
 )
-from nagd_keras.hyperparameters import MOMENTUM, WEIGHT_DECAY
+from nagd_keras.directions.gradient import Gradient
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
@@ -68,7 +66,7 @@ def from_keras_sgd(optimizer: Any) -> NAGD:
         weight_decay=optimizer.weight_decay,
         **settings(optimizer),
     )
-    slots = velocities(optimizer) if optimizer.built and momentum else []
+    slots = list(optimizer.momentums) if optimizer.built and momentum else []
     if optimizer.built and momentum and not slots:
         raise ValueError(
             "This SGD was built with momentum 0, so it has no velocities, and can make no update "
@@ -76,7 +74,7 @@ def from_keras_sgd(optimizer: Any) -> NAGD:
             "with momentum 0, and set the momentum of the NAGD."
         )
     carry(optimizer, new)
-    new.age.assign(int(number(optimizer.iterations)))
+    set_updates(new, int(number(optimizer.iterations)))
     if slots:
         assign_all(new.displacements, combined(operator.mul, slots, momentum))
     return new
@@ -88,7 +86,8 @@ def to_keras_sgd(optimizer: NAGD) -> Any:
     The way back from `from_keras_sgd`: with the momentum $\mu$ of the next update, the
     displacement $s$ becomes Keras' velocity $v = s / \mu$. Momentum 0 gives an SGD without slots.
 
-    What SGD has no place for is lost: `age`, `restarts`, `gradient_norm`, `callback_state`.
+    What SGD has no place for is lost: `age`, `restarts`, `gradient_norm`, what callbacks
+    remember.
 
     Args:
         optimizer: a NAGD. Its momentum may have been set while it trained, but it must be a number.
@@ -111,19 +110,17 @@ def to_keras_sgd(optimizer: NAGD) -> Any:
         (True, -0.625)
     """
     _check_nagd(optimizer)
-    momentum = MOMENTUM.serialized(optimizer.momentum)
-    decay = optimizer.weight_decay
-    sgd = keras.optimizers.SGD(
-        learning_rate(optimizer),
-        momentum=momentum,
-        nesterov=True,
-        weight_decay=None if decay is None else WEIGHT_DECAY.serialized(decay),
-        **settings(optimizer),
-    )
+    sources = optimizer.state.hyperparameters
+    values = {
+        name: sources.config_of(name) if optimizer.given_as(name) == "number" else source
+        for name, source in sources.sources.items()
+    }
+    momentum = values["momentum"]
+    sgd = keras.optimizers.SGD(nesterov=True, **values, **settings(optimizer))
     carry(optimizer, sgd)
     if optimizer.built and momentum:
         slots = combined(operator.truediv, optimizer.displacements, momentum)
-        assign_all(velocities(sgd), slots)
+        assign_all(list(sgd.momentums), slots)
     return sgd
 
 
@@ -163,6 +160,11 @@ def _check_nagd(optimizer: Any) -> None:
             f"Only a NAGD, of no derived class, can be converted. Received: {_named(optimizer)}. "
             + ("Pass its `inner_optimizer`." if inner is not None else "Pass a NAGD.")
         )
+    if not isinstance(optimizer.direction, Gradient):
+        raise TypeError(
+            "Keras' SGD steps along the gradient. Received: a NAGD with "
+            f"direction={optimizer.direction!r}. Go on with NAGD."
+        )
     for name in ("momentum", "weight_decay"):
         if (given := optimizer.given_as(name)) in ("schedule", "callable"):
             raise ValueError(
@@ -170,7 +172,8 @@ def _check_nagd(optimizer: Any) -> None:
                 f"a {given}. Only one with {name} given as a number can be converted; go on "
                 "with NAGD, or make a new one with a number."
             )
-    if factors := multipliers(optimizer):
+    multipliers = optimizer.get_config()["learning_rate_multipliers"] or {}
+    if factors := {key: factor for key, factor in multipliers.items() if factor != 1}:
         raise ValueError(
             "Keras' SGD has one learning rate for all variables. Received: a NAGD with "
             f"learning_rate_multipliers={factors}. Only one with factors of 1 can be converted; "
@@ -178,7 +181,7 @@ def _check_nagd(optimizer: Any) -> None:
             "those layers."
         )
     if optimizer.given_as("learning_rate") == "schedule":
-        factor = number(schedule_factor(optimizer))
+        factor = number(optimizer.learning_rate_scale)
         if abs(factor - 1) > 2.0**-22:  # Set back to its own value, it is 1 to rounding.
             raise ValueError(
                 "Keras' SGD cannot scale a learning-rate schedule. Received: a NAGD whose schedule "

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from nagd_keras.convert._state import copy_slots
+from nagd_keras.convert.carrying import copy_state
 from nagd_keras.nagd import NAGD
-from nagd_keras.state import paths_of
+from nagd_keras.state.matching import paths_of
 
 
 def from_nagd(optimizer: NAGD, variables: Iterable[Any], **changes: Any) -> NAGD:
@@ -62,9 +62,9 @@ def from_nagd(optimizer: NAGD, variables: Iterable[Any], **changes: Any) -> NAGD
         )
     old = _stayed(optimizer, variables)
     config = optimizer.get_config()
-    new = NAGD.from_config({**config, **changes})
-    undecayed = set(optimizer.not_decayed())
-    old_paths = paths_of(optimizer.trained_variables)
+    new = type(optimizer).from_config({**config, **changes})
+    undecayed = set(optimizer.state.not_decayed())
+    old_paths = paths_of(optimizer.state.trained)
     new.exclude_from_weight_decay(
         var_list=[
             v
@@ -73,13 +73,14 @@ def from_nagd(optimizer: NAGD, variables: Iterable[Any], **changes: Any) -> NAGD
         ]
     )
     new.build(variables)
-    copy_slots(optimizer, new, old, changes)
+    copy_state(optimizer, new, old, changes)
+    new.state.from_config = False  # Its settings are the caller's, not those of a file.
     return new
 
 
 def _stayed(optimizer: NAGD, variables: list[Any]) -> list[int | None]:
     """Returns the places that variables had among those of an optimizer, or None."""
-    trained = optimizer.trained_variables
+    trained = optimizer.state.trained
     places = {id(variable): i for i, variable in enumerate(trained)}
     old = [places.get(id(variable)) for variable in variables]
     if all(i is None for i in old):

@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nagd_keras.convert._state import begun
+from nagd_keras.convert.carrying import begun
 from nagd_keras.convert.layouts import arranged, axes_of, checked_order, checked_variables
 from nagd_keras.convert.nests import leaves
-from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
@@ -83,9 +82,10 @@ def from_optax_sgd(
     order = checked_order(trainable_variables, listed)
     given = {"learning_rate": learning_rate, "momentum": momentum}
     rate, mu = (_hyperparameter(name, value, found) for name, value in given.items())
-    rate = LEARNING_RATE.checked(rate)
-    mu = MOMENTUM.number(mu, f"momentum={mu!r}", alternatives="")
-    now = number(LEARNING_RATE.read(rate, updates))
+    rate = NAGD.learning_rate.checked(rate)
+    mu = NAGD.momentum.number(mu, alternatives="")
+    now = rate if isinstance(rate, float) else NAGD.learning_rate.given(rate, lambda: updates)
+    now = number(now)
     axes = axes_of(listed, transposes, all_must_match=False)
     displacements = [
         -now * mu * arranged(array, variable, axes.get(i), f"trace {i}")

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nagd_keras.convert._state import begun
+from nagd_keras.convert.carrying import begun
 from nagd_keras.convert.layouts import arranged, axes_of, checked_order, checked_variables
-from nagd_keras.hyperparameters import LEARNING_RATE, MOMENTUM, Hyperparameter
+from nagd_keras.hyperparameters import Hyperparameter
 from nagd_keras.nagd import NAGD
 
 _BUFFER = "momentum_buffer"
@@ -101,7 +101,7 @@ def from_torch_sgd(
         if entry.get(_BUFFER) is not None:
             buffer = arranged(entry[_BUFFER], variables[i], axes.get(i), f"{_BUFFER} {i}")
             displacements[i] = -rates[i] * momentum * buffer
-    first = _number(LEARNING_RATE, groups[0]["lr"])
+    first = _number(NAGD.learning_rate, groups[0]["lr"])
     return begun(
         first,
         momentum,
@@ -168,7 +168,7 @@ def _check_group(number: int, group: Mapping[str, Any]) -> None:
 
 
 def _momentum(groups: Sequence[Mapping[str, Any]]) -> float:
-    momenta = [_number(MOMENTUM, group["momentum"]) for group in groups]
+    momenta = [_number(NAGD.momentum, group["momentum"]) for group in groups]
     if len(set(momenta)) > 1:
         raise ValueError(
             "NAGD has one momentum for all variables. Received: parameter groups with the momenta "
@@ -181,7 +181,9 @@ def _learning_rates(
     groups: Sequence[Mapping[str, Any]], state: Mapping[int, Any], variables: Sequence[Any]
 ) -> dict[int, float]:
     """Returns the learning rate of each parameter, by its index."""
-    rates = {i: _number(LEARNING_RATE, group["lr"]) for group in groups for i in group["params"]}
+    rates = {
+        i: _number(NAGD.learning_rate, group["lr"]) for group in groups for i in group["params"]
+    }
     count = sum(len(group["params"]) for group in groups)
     if set(rates) != set(range(count)) or not set(state) <= set(rates):
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from nagd_keras.arguments import choice, count, value
+from nagd_keras.arguments import boolean, choice, count, value
 from nagd_keras.schedules.schedule import Schedule
 from nagd_keras.schedules.steps import clipped, real, since
 
@@ -64,11 +64,7 @@ class OneCycle(Schedule):
         self.total_steps = count("total_steps", total_steps)
         self.peak_fraction = value("peak_fraction", peak_fraction, supremum=1.0)
         self.anneal = choice("anneal", anneal, ("cosine", "linear"))
-        if not isinstance(three_phase, bool):
-            raise TypeError(
-                f"`three_phase` must be True or False. Received: three_phase={three_phase!r}."
-            )
-        self.three_phase = three_phase
+        self.three_phase = boolean("three_phase", three_phase)
         marks = [step for step, _ in self._corners()]
         if any(end <= start for start, end in itertools.pairwise(marks)):
             raise ValueError(

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from nagd_keras.arguments import value
-from nagd_keras.hyperparameters import MOMENTUM
+from nagd_keras.hyperparameters import Hyperparameter
 from nagd_keras.schedules.schedule import Schedule
 from nagd_keras.schedules.steps import real
 
@@ -45,7 +45,7 @@ class StronglyConvexMomentum(Schedule):
                 f"least 1. Received: condition_number={condition_number!r}."
             )
         root = math.sqrt(self.condition_number)
-        self.momentum = MOMENTUM.number(
+        self.momentum = Hyperparameter("momentum", supremum=1.0).number(
             (root - 1) / (root + 1), f"that of condition_number={condition_number!r}", ""
         )
 

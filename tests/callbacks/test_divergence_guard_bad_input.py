@@ -39,7 +39,6 @@ NAN = float("nan")
         ({"monitor": None}, TypeError, "monitor=None"),
         ({"monitor": "accuracy"}, ValueError, "must be a loss.*monitor='accuracy'"),
         ({"monitor": "val_auc"}, ValueError, "must be a loss"),
-        ({"folder": 3}, TypeError, "folder=3"),
         ({"verbose": 2}, ValueError, "verbose=2"),
     ],
     ids=str,
@@ -149,29 +148,6 @@ def test_two_guards():
         fit(model, guard(), guard())
     assert_identical(snapshot(model), before)
     fit(model, guard())  # One after the other is fine.
-
-
-def test_a_folder_that_is_a_file(tmp_path):
-    (tmp_path / "kept").write_text("")
-    refused(network(NAGD()), guard(folder=tmp_path / "kept"), OSError, "kept")
-
-
-def test_a_folder_that_cannot_be_written(tmp_path):
-    """A file's name is taken by a folder: nobody can write there, root included."""
-    folder = tmp_path / "kept"
-    (folder / "good.weights.h5" / "more").mkdir(parents=True)
-    refused(network(NAGD()), guard(folder=folder), OSError, "good.weights.h5.*folder")
-
-
-def test_a_state_on_disk_that_was_damaged(tmp_path):
-    class Damage(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if batch == 1:
-                (path,) = tmp_path.glob("good*")
-                path.write_bytes(path.read_bytes()[:-100])
-
-    with pytest.raises(ValueError, match=r"good\.weights\.h5 is damaged"):
-        train(network(NAGD()), EPOCH, guard(folder=tmp_path), Damage(), spoiled={3: NAN})
 
 
 class Custom(keras.Model):

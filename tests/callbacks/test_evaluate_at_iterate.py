@@ -1,169 +1,314 @@
 """Evaluating and saving at the iterate, training at the look-ahead point."""
 
-import threading
-
 import keras
 import numpy as np
 import pytest
 
 from nagd_keras import NAGD
-from nagd_keras.callbacks import (
-    EvaluateAtIterate,
-    at_iterate,
-)
+from nagd_keras.callbacks import AdaptiveRestart, Backup, EvaluateAtIterate, at_iterate
+from nagd_keras.callbacks.optimizers import synchronize
 from tests.support.drivers import assert_identical, snapshot, to_float64
 from tests.support.limits import needs
 from tests.support.training import BATCH, data, fit, nagd, network
 
 
-def test_checkpoints_predictions_and_best_weights_are_those_of_the_iterate(tmp_path):
-    class Predict(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            seen["predict"] = self.model.predict(data()[0], verbose=0)
-            seen["best"] = self.model.get_weights()
-            seen["look-ahead"] = [w.numpy() for w in self.model.weights]
+class Call(keras.callbacks.Callback):
+    """Calls a function in one of the hooks."""
 
-    seen = {}
-    model = network(NAGD(0.05))
-    paths = tmp_path / "model.keras", tmp_path / "model.weights.h5"
-    checkpoints = [
-        keras.callbacks.ModelCheckpoint(path, save_weights_only="weights" in path.name)
-        for path in paths
-    ]
-    fit(model, *checkpoints, Predict(), EvaluateAtIterate(), epochs=1)
-    assert not model.optimizer.at_iterate
-    assert_identical(snapshot(model), [w.astype(float) for w in seen["look-ahead"]])
+    def __init__(self, hook, function):
+        super().__init__()
+        setattr(self, hook, lambda *args, **kwargs: function(self.model))
+
+
+def failing(hook, error):
+    def fail(model):
+        raise error
+
+    return Call(hook, fail)
+
+
+def loss(model, **settings):
+    return model.evaluate(*data(), BATCH, verbose=0, **settings)[0]
+
+
+def iterate(model):
     with at_iterate(model):
-        iterate = snapshot(model)
-        assert_identical([seen["predict"]], [model.predict(data()[0], verbose=0)])
-    assert_identical([w.astype(float) for w in seen["best"]], iterate)
+        return snapshot(model)
+
+
+# What is evaluated, saved and remembered
+
+
+def test_training_is_as_without_it_and_validation_is_that_of_the_iterate():
+    histories, models, points = [], [], []
+    see = Call("on_epoch_begin", lambda model: points.append(model.optimizer.at_iterate))
+    for callbacks in ([], [EvaluateAtIterate()]):
+        model = network(NAGD(0.05))
+        histories.append(fit(model, *callbacks, see, validation_data=data()).history)
+        models.append(model)
+    assert not any(points)
+    plain, model = models
+    assert_identical(snapshot(model, model.optimizer), snapshot(plain, plain.optimizer))
+    assert histories[0]["loss"] == histories[1]["loss"]
+    assert histories[0]["val_loss"][-1] == loss(model)
+    with at_iterate(model):
+        assert histories[1]["val_loss"][-1] == loss(model) != histories[0]["val_loss"][-1]
+
+
+@pytest.mark.parametrize("validation_freq", [1, 2])
+def test_what_is_saved_and_predicted_at_the_end_of_an_epoch_is_the_iterate(
+    validation_freq, tmp_path
+):
+    """Whether it was evaluated in that epoch or not; and it trains on to the bit."""
+    paths = tmp_path / "model.keras", tmp_path / "model.weights.h5"
+    seen, x = {}, data()[0]
+
+    def look(model):
+        seen["prediction"] = model.predict(x, verbose=0)
+        seen["weights"] = model.get_weights()
+
+    model = network(NAGD(0.05))
+    fit(
+        model,
+        EvaluateAtIterate(),
+        *[
+            keras.callbacks.ModelCheckpoint(path, save_weights_only="weights" in path.name)
+            for path in paths
+        ],
+        Call("on_epoch_end", look),
+        validation_data=data(),
+        validation_freq=validation_freq,
+    )
+    assert not model.optimizer.at_iterate
+    with at_iterate(model):
+        assert_identical([seen["prediction"]], [model.predict(x, verbose=0)])
+        assert_identical([w.astype(float) for w in seen["weights"]], snapshot(model))
     loaded, other = keras.saving.load_model(paths[0]), network(NAGD(0.05))
     other.optimizer.build(other.trainable_variables)
     other.load_weights(paths[1])
     for each in (loaded, other):
-        assert_identical(snapshot(each), iterate)
         assert each.optimizer.at_iterate
-        each.optimizer.swap_to_lookahead()
-        assert_identical(snapshot(each, each.optimizer), snapshot(model, model.optimizer))
+        assert_identical(snapshot(each), iterate(model))
+    loaded.optimizer.swap_to_lookahead()
+    assert_identical(snapshot(loaded, loaded.optimizer), snapshot(model, model.optimizer))
+    for each in (model, other):
+        fit(each, EvaluateAtIterate())
+    assert_identical(snapshot(other, other.optimizer), snapshot(model, model.optimizer))
 
 
-@pytest.mark.parametrize("first", [False, True])
-def test_early_stopping_restores_the_best_iterate(first):
-    """Both points are then the weights whose loss was the best; in either order of callbacks."""
+def test_what_is_saved_within_an_epoch_is_the_look_ahead_point(tmp_path):
+    """That is the point whose loss the batch has."""
+    path, seen = tmp_path / "model.keras", []
+    model = network(NAGD(0.05))
+    checkpoint = keras.callbacks.ModelCheckpoint(path, save_freq=4)
+    load = Call("on_train_batch_begin", lambda model: seen.append(path.exists()))
+    fit(model, EvaluateAtIterate(), checkpoint, load, epochs=1)
+    assert seen == [False] * 4 + [True] * 2
+    loaded, plain = keras.saving.load_model(path), network(NAGD(0.05))
+    plain.fit(*(a[: 4 * BATCH] for a in data()), batch_size=BATCH, shuffle=False, verbose=0)
+    assert not loaded.optimizer.at_iterate
+    assert_identical(snapshot(loaded, loaded.optimizer), snapshot(plain, plain.optimizer))
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.001], ids=["best in between", "best at the end"])
+def test_early_stopping_after_it_gives_the_best_iterate(rate):
+    model = network(NAGD(rate, 0.97))
+    stopping = keras.callbacks.EarlyStopping(patience=9, restore_best_weights=True)
+    found = fit(model, EvaluateAtIterate(), stopping, epochs=4, validation_data=data())
+    values = found.history["val_loss"]
+    assert (values[-1] == min(values)) == (rate == 0.001)
+    assert loss(model) == min(values)
+    assert not model.optimizer.at_iterate
+    model.optimizer.reset_momentum()
+    assert_identical(iterate(model), snapshot(model))
+
+
+def test_early_stopping_before_it_gives_what_it_saw():
+    """The look-ahead point; its place in the list is the user's to choose."""
+    seen = []
     model = network(NAGD(0.2, 0.97))
-    callbacks = [keras.callbacks.EarlyStopping(patience=9, restore_best_weights=True)]
-    callbacks.insert(0 if first else 1, EvaluateAtIterate())
-    history = fit(model, *callbacks, epochs=4, validation_data=data())
-    best = min(history.history["val_loss"])
-    assert best != history.history["val_loss"][-1]
-    assert model.evaluate(*data(), BATCH, verbose=0)[0] == pytest.approx(best, rel=1e-6)
-    with at_iterate(model):
-        assert model.evaluate(*data(), BATCH, verbose=0)[0] == pytest.approx(best, rel=1e-6)
-    assert not [name for name in vars(model) if name in ("evaluate", "save", "get_weights")]
+    stopping = keras.callbacks.EarlyStopping(patience=9, restore_best_weights=True)
+    look = Call("on_epoch_end", lambda model: seen.append(snapshot(model)))
+    history = fit(model, look, stopping, EvaluateAtIterate(), epochs=4, validation_data=data())
+    best = np.argmin(history.history["val_loss"])
+    assert best != 3
+    assert_identical(snapshot(model), seen[best])
+    assert not model.optimizer.at_iterate
+
+
+def test_the_averages_are_what_the_model_holds_when_fit_ends():
+    states = []
+    for callbacks in ([], [EvaluateAtIterate()]):
+        model = network(NAGD(0.05, use_ema=True, ema_momentum=0.9))
+        fit(model, *callbacks)
+        states.append(snapshot(model, model.optimizer))
+        fit(model, *callbacks, validation_data=data())
+        states[-1] += snapshot(model, model.optimizer)
+    assert_identical(*states)
+
+
+# Beside other callbacks
+
+
+def test_a_restart_after_it_goes_on_from_the_iterate_that_was_saved(tmp_path):
+    """Before it, from the look-ahead point, as without it."""
+    path, ends, saved = tmp_path / "model.keras", [], {}
+
+    def look(model):
+        saved["last"] = snapshot(model)
+
+    for first, second in ((False, False), (False, True), (True, False)):
+        model, restart = network(NAGD(0.05)), AdaptiveRestart("loss", "max")
+        before, after = ([EvaluateAtIterate()] * each for each in (first, second))
+        checkpoint = keras.callbacks.ModelCheckpoint(path)
+        fit(model, *before, restart, *after, checkpoint, Call("on_epoch_end", look), epochs=2)
+        assert int(model.optimizer.restarts) == 1
+        assert_identical(saved["last"], snapshot(model))
+        loaded = keras.saving.load_model(path)
+        loaded.optimizer.swap_to_lookahead()
+        assert_identical(snapshot(loaded, loaded.optimizer), snapshot(model, model.optimizer))
+        ends.append(snapshot(model, model.optimizer))
+    plain, after, before = ends
+    assert_identical(after, plain)
+    assert any(np.any(x != y) for x, y in zip(before, plain, strict=True))
+
+
+def test_weights_that_are_not_finite_are_no_reason_to_warn():
+    model = network(NAGD(0.05))
+    spoil = Call("on_epoch_begin", lambda model: model.weights[0].assign(model.weights[0] * np.nan))
+    fit(model, EvaluateAtIterate(), spoil, epochs=1)
+    assert not model.optimizer.at_iterate
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_backup_goes_on_to_the_bit(position, tmp_path):
+    ends = []
+    for error in (None, InterruptedError):
+        model = network(NAGD(0.05))
+        callbacks = [EvaluateAtIterate()]
+        callbacks.insert(position, Backup(tmp_path))
+        if error is not None:
+            with pytest.raises(error):
+                fit(model, *callbacks, failing("on_epoch_end", error))
+            model = network(NAGD(0.05))
+        fit(model, *callbacks, epochs=2)
+        ends.append(snapshot(model, model.optimizer))
+    assert_identical(*ends)
 
 
 def test_weights_that_a_callback_sets_and_sets_back_train_on():
-    class There(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            weights = self.model.get_weights()
-            self.model.set_weights(weights)
-
     models = []
-    for callbacks in ([], [There(), EvaluateAtIterate()]):
+    for callbacks in ([], [EvaluateAtIterate()]):
         model = network(NAGD(0.05))
-        fit(model, *callbacks)
+        there = Call("on_epoch_end", lambda model: model.set_weights(model.get_weights()))
+        fit(model, *callbacks, there)
         models.append(snapshot(model, model.optimizer))
     assert_identical(*models)
 
 
-def test_a_fit_that_failed_does_not_look_at_the_iterate_in_the_next():
-    validated = []
-    for callbacks in ([EvaluateAtIterate()], []):
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_epoch_end"])
+def test_a_checkpoint_that_a_callback_loads_trains_on(hook, tmp_path):
+    """Here the last one, so that nothing changes."""
+    path = tmp_path / "model.weights.h5"
+    models = []
+
+    def load(model):
+        if path.exists():
+            model.load_weights(path)
+
+    for callbacks in (
+        [],
+        [keras.callbacks.ModelCheckpoint(path, save_weights_only=True), Call(hook, load)],
+    ):
         model = network(NAGD(0.05))
-        with pytest.raises(OSError, match="disk"):
-            fit(model, *callbacks, Failing("on_epoch_end", OSError("disk")))
-        validated.append(fit(model, validation_data=data()).history["val_loss"])
-    assert validated[0] == validated[1]
+        fit(model, EvaluateAtIterate(), *callbacks)
+        models.append(snapshot(model, model.optimizer))
+    assert_identical(*models)
 
 
-def test_a_method_of_the_model_alone_comes_back():
-    model = network(NAGD(0.05))
-    model.evaluate = evaluate = lambda *args, **kwargs: {"loss": 0.0}
-    fit(model, EvaluateAtIterate(), validation_data=data())
-    assert model.evaluate is evaluate
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_train_batch_end", "on_epoch_end"])
+@pytest.mark.parametrize("method", ["evaluate", "predict"])
+def test_an_evaluation_within_a_hook(hook, method):
+    """Given the callback, it sees the iterate, and leaves the point that it found."""
+    seen, models = [], []
+    sees = "on_test_begin" if method == "evaluate" else "on_predict_begin"
+    arguments = data() if method == "evaluate" else data()[:1]
+
+    def look(model):
+        synchronize(model)
+        seen.append(model.optimizer.at_iterate)
+        inner = [EvaluateAtIterate(), Call(sees, lambda _: seen.append(nagd(model).at_iterate))]
+        getattr(model, method)(*arguments, batch_size=BATCH, verbose=0, callbacks=inner)
+        seen.append(model.optimizer.at_iterate)
+
+    for callbacks in ([], [Call(hook, look)]):
+        model = network(NAGD(0.05))
+        fit(model, EvaluateAtIterate(), *callbacks, epochs=1)
+        models.append(snapshot(model, model.optimizer))
+    assert_identical(*models)
+    there = hook == "on_epoch_end"
+    assert seen[:3] == [there, True, there]
+    assert seen == seen[:3] * (len(seen) // 3)
 
 
-class Failing(keras.callbacks.Callback):
-    """Raises in one of the hooks, once."""
+def test_an_evaluation_within_a_hook_that_fails_loses_nothing():
+    """Here within an epoch, where a callback catches the error, and training goes on."""
+    states = []
+    for ours in ([], [EvaluateAtIterate()]):
 
-    def __init__(self, hook, error):
-        super().__init__()
+        def look(model, ours=ours):
+            if ours:
+                error = failing("on_test_batch_end", OSError("disk"))
+                with pytest.raises(OSError, match="disk"):
+                    loss(model, callbacks=[*ours, error])
 
-        def fail(*args, **kwargs):
-            raise error
+        model = network(NAGD(0.05))
+        fit(model, *ours, Call("on_train_batch_end", look), epochs=1)
+        states.append(snapshot(model.trainable_variables, nagd(model).displacements))
+    assert_identical(*states)
 
-        setattr(self, hook, fail)
+
+# Interruptions
 
 
 @pytest.mark.parametrize(
-    ("hook", "error"),
+    ("hook", "error", "by"),
     [
         # Both kinds of exception while validating and while training, and each hook with one.
-        ("on_test_begin", KeyboardInterrupt),
-        ("on_test_batch_end", OSError),
-        ("on_test_end", KeyboardInterrupt),
-        ("on_epoch_end", OSError),
-        ("on_train_batch_end", KeyboardInterrupt),
-        ("on_epoch_begin", OSError),
+        ("on_test_begin", KeyboardInterrupt, "the optimizer"),
+        ("on_test_batch_end", OSError, "fit"),
+        ("on_test_end", KeyboardInterrupt, "fit"),
+        ("on_epoch_end", OSError, "fit"),
+        ("on_epoch_end", KeyboardInterrupt, "the optimizer"),
+        ("on_train_batch_end", KeyboardInterrupt, "the optimizer"),
+        ("on_epoch_begin", OSError, "fit"),
     ],
 )
-def test_an_exception_leaves_the_look_ahead_point(hook, error, tmp_path):
-    """As in the same run without the callback, to the bit; and the model's methods are its own."""
+def test_after_an_exception_training_goes_on_from_the_same_bits(hook, error, by):
     results = []
     for callbacks in ([EvaluateAtIterate()], []):
         model = network(NAGD(0.05))
-        fit(model)
+        fit(model, epochs=1)
         with pytest.raises(error):
-            fit(model, *callbacks, Failing(hook, error), epochs=1, validation_data=data())
-        results.append(snapshot(model, model.optimizer))
-        look_ahead = model.evaluate(*data(), verbose=0)
-        assert "evaluate" not in vars(model), "it still looks at the iterate"
-        results[-1].append(np.array(look_ahead))
+            fit(model, *callbacks, failing(hook, error), epochs=1, validation_data=data())
+        if by == "fit":
+            validated = fit(model, EvaluateAtIterate(), epochs=1, validation_data=data()).history
+            results.append([np.array(validated["val_loss"])])
+        else:
+            model.optimizer.swap_to_lookahead()
+            results.append([np.array(loss(model))])
+        results[-1] += snapshot(model, model.optimizer)
     assert_identical(*results)
 
 
-def test_a_checkpoint_that_fails_leaves_the_look_ahead_point(tmp_path):
-    model = network(NAGD(0.05))
-    fit(model)
+def test_a_checkpoint_that_fails_loses_nothing(tmp_path):
     (tmp_path / "model.keras").mkdir()  # so that no file can be written there
-    before = None
-
-    class Before(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            nonlocal before
-            before = snapshot(model)
-
+    model, before = network(NAGD(0.05)), []
+    see = Call("on_epoch_end", lambda model: before.extend(snapshot(model)))
     checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "model.keras")
     with pytest.raises(Exception):  # noqa: B017, PT011  Whatever Keras makes of it.
-        fit(model, EvaluateAtIterate(), Before(), checkpoint)
-    assert_identical(snapshot(model), before)
-    assert not model.optimizer.at_iterate
-
-
-@pytest.mark.parametrize("method", ["evaluate", "predict"])
-def test_outside_fit_there_is_a_context_for_it(method):
-    model = network(NAGD())
-    fit(model)
-    before = snapshot(model)
-    with pytest.raises(
-        ValueError, match=rf"callback of `fit`.*at_iterate\(model\): model.{method}"
-    ):
-        getattr(model, method)(data()[0], callbacks=[EvaluateAtIterate()], verbose=0)
-    assert_identical(snapshot(model), before)
-    with at_iterate(model), at_iterate(model):
-        assert model.optimizer.at_iterate
-    with pytest.raises(KeyError), at_iterate(model):
-        raise KeyError
+        fit(model, see, EvaluateAtIterate(), checkpoint)
+    model.optimizer.swap_to_lookahead()
     assert_identical(snapshot(model), before)
 
 
@@ -186,28 +331,47 @@ def test_an_interruption_on_the_way_to_the_iterate(monkeypatch):
     assert_identical(snapshot(model), before)
 
 
-def test_the_iterate_is_looked_at_after_a_fit_that_failed():
-    validated = []
+# Outside of `fit`
+
+
+@pytest.mark.parametrize("method", ["evaluate", "predict"])
+def test_outside_fit(method):
+    """As a callback of one evaluation, or as a context for several."""
+    model = network(NAGD())
+    fit(model)
+    before = snapshot(model, model.optimizer)
+    arguments = {"verbose": 0, "batch_size": BATCH}
+    of = data() if method == "evaluate" else data()[:1]
+    found = getattr(model, method)(*of, callbacks=[EvaluateAtIterate()], **arguments)
+    assert_identical(snapshot(model, model.optimizer), before)
+    with at_iterate(model), at_iterate(model):
+        assert model.optimizer.at_iterate
+        np.testing.assert_array_equal(getattr(model, method)(*of, **arguments), found)
+        getattr(model, method)(*of, callbacks=[EvaluateAtIterate()], **arguments)
+        assert model.optimizer.at_iterate
+    assert np.any(getattr(model, method)(*of, **arguments) != np.array(found))
+    with pytest.raises(KeyError), at_iterate(model):
+        raise KeyError
+    assert_identical(snapshot(model, model.optimizer), before)
+
+
+def test_an_evaluation_that_fails_is_left_by_the_next_fit():
+    models = []
     for callbacks in ([EvaluateAtIterate()], []):
         model = network(NAGD(0.05))
+        fit(model, epochs=1)
         with pytest.raises(OSError, match="disk"):
-            fit(model, *callbacks, Failing("on_epoch_end", OSError("disk")))
-        history = fit(model, EvaluateAtIterate(), validation_data=data())
-        validated.append(history.history["val_loss"])
-        assert "evaluate" not in vars(model)
-    assert validated[0] == validated[1]
+            loss(model, callbacks=[*callbacks, failing("on_test_batch_end", OSError("disk"))])
+        fit(model, EvaluateAtIterate())
+        models.append(snapshot(model, model.optimizer))
+    assert_identical(*models)
 
 
-def test_a_fit_of_another_model_with_the_same_callback():
-    class Evaluate(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            found.append(failed.evaluate(*data(), BATCH, verbose=0)[0])
-
-    found, callback, failed = [], EvaluateAtIterate(), network(NAGD(0.05))
-    with pytest.raises(OSError, match="disk"):
-        fit(failed, callback, Failing("on_epoch_end", OSError("disk")))
-    fit(network(NAGD(0.05)), callback, Evaluate(), epochs=1)
-    assert found == [failed.evaluate(*data(), BATCH, verbose=0)[0]]
+def test_a_model_that_was_not_trained():
+    model = network(NAGD())
+    assert loss(model, callbacks=[EvaluateAtIterate()]) == loss(model)
+    assert not model.optimizer.at_iterate
+    fit(model, EvaluateAtIterate(), validation_data=data())
 
 
 @needs("frozen after it was built")
@@ -219,26 +383,7 @@ def test_frozen_layers_stay_where_they_are():
     model.compile(optimizer=model.optimizer, loss="mse")
     frozen, seen = snapshot(model.layers[0]), []
     assert np.any(to_float64(nagd(model).displacements[0]))
-
-    class See(keras.callbacks.Callback):
-        def on_test_batch_end(self, batch, logs=None):
-            seen.append(snapshot(self.model.layers[0]))
-
-    fit(model, EvaluateAtIterate(), See(), validation_data=data())
+    see = Call("on_test_batch_end", lambda model: seen.append(snapshot(model.layers[0])))
+    fit(model, EvaluateAtIterate(), see, validation_data=data())
     for each in [*seen, snapshot(model.layers[0])]:
         assert_identical(each, frozen)
-
-
-def test_another_thread_sees_the_variables_as_they_are():
-    class Look(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            found = []
-            thread = threading.Thread(target=lambda: found.extend(self.model.get_weights()))
-            thread.start()
-            thread.join()
-            assert_identical(found, snapshot(self.model))
-
-    model = network(NAGD(0.05))
-    history = fit(model, EvaluateAtIterate(), Look(), validation_data=data())
-    with at_iterate(model):
-        assert model.evaluate(*data(), BATCH, verbose=0)[0] == history.history["val_loss"][-1]

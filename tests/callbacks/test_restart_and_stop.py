@@ -189,7 +189,7 @@ def test_a_backup_before_the_work_of_the_epoch_is_noticed(make, tmp_path):
     backup = keras.callbacks.BackupAndRestore(tmp_path)
     with pytest.raises(InterruptedError):
         fit(network(NAGD()), backup, make(), Interruption())
-    with pytest.raises(UserWarning, match="BackupAndRestore, behind"):  # Warnings are errors here.
+    with pytest.raises(UserWarning, match="BackupAndRestore, after"):  # Warnings are errors here.
         fit(network(NAGD()), backup, make())
 
 
@@ -328,3 +328,18 @@ def test_windows_longer_than_an_epoch_warn():
 )
 def test_the_last_word_of_a_name_tells_its_direction(monitor, rising):
     assert is_rising(monitor, "auto") is rising
+
+
+def test_calm_epochs_are_counted_on_when_a_state_is_loaded():
+    """A backup is loaded when training begins, after this callback has looked."""
+    model = network(NAGD(0.01))
+    fit(model, StopAtTolerance(relative_loss_change=1e6, patience=99), epochs=3)
+    store = {}
+    model.optimizer.save_own_variables(store)
+    load = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: model.optimizer.load_own_variables(store)
+    )
+    stopping = StopAtTolerance(relative_loss_change=1e6, patience=4)
+    history = fit(model, stopping, load, initial_epoch=3, epochs=9)
+    assert history.epoch == [3, 4]  # Two were calm before.
+    assert model.optimizer.state.notes.of("StopAtTolerance")["epoch"] == 4

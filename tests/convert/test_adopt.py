@@ -25,13 +25,17 @@ def trained(optimizer=None, **settings):
 
 
 def assert_same_training(adopted, twin, dtype="float32", epochs=2):
-    """The losses of the following epochs, and the weights at their end."""
+    """The losses of the following epochs, and the weights at their end.
+
+    Both runs round, so each may be as far from the exact one as the table says.
+    """
+    room = 2 * TRAJECTORY[dtype]
     ours, theirs = (fit(model, epochs=epochs).history for model in (adopted, twin))
     assert ours.keys() == theirs.keys()
     for name in theirs:
-        assert_close(ours[name], theirs[name], TRAJECTORY[dtype], name)
+        assert_close(ours[name], theirs[name], room, name)
     for a, b in zip(snapshot(adopted), snapshot(twin), strict=True):
-        assert_close(a, b, TRAJECTORY[dtype])
+        assert_close(a, b, room)
 
 
 # Settings of the SGD, of `compile`, and a dtype policy.

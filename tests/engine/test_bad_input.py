@@ -66,14 +66,11 @@ CASES = [
         for name in NAMES
         for value, error in BAD_NUMBERS
     ),
-    *(
-        Bad(
-            f"{name} None",
-            {name: None},
-            TypeError,
-            (*number(name, "None"), "LearningRateSchedule", "callable without arguments"),
-        )
-        for name in ("learning_rate", "momentum")
+    Bad(
+        "weight_decay text",
+        {"weight_decay": "None"},
+        TypeError,
+        (*number("weight_decay", "'None'"), "LearningRateSchedule", "callable without arguments"),
     ),
     *(
         Bad(f"momentum={value}", {"momentum": value}, ValueError, number("momentum", repr(value)))

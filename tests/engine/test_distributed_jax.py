@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "multi_process_jax.py"
 DEVICES = 4
-RECENT = hasattr(keras.distribution.DataParallel, "auto_shard_dataset")  # not so in Keras 3.8
+RECENT = hasattr(keras.distribution.DataParallel, "auto_shard_dataset")  # not so in Keras 3.10
 CASES = (
     "scheduled",
     "restart by gradient",

@@ -10,9 +10,9 @@ if keras.backend.backend() != "tensorflow":
 import tensorflow as tf
 
 from nagd_keras import NAGD
-from nagd_keras.kernels import tensorflow as kernels
-from nagd_keras.kernels import tensorflow_chunks as chunks
-from nagd_keras.kernels.tensorflow import Way, only, way_for
+from nagd_keras.engine.kernels import tensorflow as kernels
+from nagd_keras.engine.kernels import tensorflow_chunks as chunks
+from nagd_keras.engine.kernels.tensorflow import Way, only, way_for
 from tests.reference.settings import updated
 from tests.support.drivers import DRIVERS, Run, to_float64
 from tests.support.tolerances import TRAJECTORY, UNIT, assert_close

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 if keras.backend.backend() != "torch":
     pytest.skip("Keras trains with another backend", allow_module_level=True)
 
-from nagd_keras.kernels import torch as kernel  # noqa: E402
-from nagd_keras.update_rule import Scalars, coefficients  # noqa: E402
+from nagd_keras.engine.kernels import torch as kernel  # noqa: E402
+from nagd_keras.rules.nesterov import coefficients  # noqa: E402
 from tests.support.tolerances import UNIT  # noqa: E402
 
 STEPS = 50
@@ -70,8 +70,8 @@ def coefficients_of(case, numbers=False):
     def made(x):
         return x if x is None or numbers else torch.tensor(x, dtype=dtype)
 
-    scalars = Scalars(case.learning_rate, case.momentum, case.weight_decay).map(made)
-    c = coefficients(scalars, made(case.bound))
+    eps, mu, decay = map(made, (case.learning_rate, case.momentum, case.weight_decay))
+    c = coefficients(eps, mu, None if decay is None else eps * decay, made(case.bound))
     return c if case.scale is None else c.scaled(made(case.scale))
 
 
@@ -298,5 +298,5 @@ def test_a_gradient_that_is_its_variable(size):
     w = torch.linspace(0.5, 1.5, size)
     s = torch.zeros(size)
     wanted = w.double() * (1 - 0.25 * 1.5)
-    kernel.update_tensors([(w, s, w, coefficients(Scalars(0.25, 0.5)), None)])
+    kernel.update_tensors([(w, s, w, coefficients(0.25, 0.5), None)])
     torch.testing.assert_close(w.double(), wanted, rtol=4 * UNIT["float32"], atol=0)

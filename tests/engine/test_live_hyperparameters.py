@@ -1,5 +1,7 @@
 """A hyperparameter that is set while training is used in the next update, with no new trace."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
@@ -251,3 +253,35 @@ def test_a_schedule_may_replace_the_learning_rate_before_the_first_step(rng):
     with pytest.raises(TypeError, match="new optimizer with learning_rate"):
         optimizer.learning_rate = schedule
     assert float(optimizer.learning_rate) == 0.25
+
+
+def test_a_copy_follows_its_own_clock():
+    """Its schedules are read at its own age and batches, not at those of the original."""
+    made = NAGD(Table(np.linspace(0.1, 0.9, 9)), Table(np.linspace(0.0, 0.9, 10)))
+    x = keras.Variable([1.0])
+    made.build([x])
+    other = copy.deepcopy(made)
+    for _ in range(4):
+        made.apply([keras.ops.ones(1)])
+    for name, start in (("learning_rate", 0.1), ("momentum", 0.1)):
+        assert float(getattr(other, name)) == pytest.approx(start)
+        assert float(getattr(made, name)) > 0.4
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.function is TensorFlow's")
+def test_numbers_are_set_in_a_function_that_autograph_converts():
+    import tensorflow as tf
+
+    optimizer = NAGD(0.5, 0.5)
+    x = keras.Variable([1.0])
+    optimizer.build([x])
+
+    @tf.function
+    def change(rate):
+        optimizer.learning_rate.assign(rate)
+        optimizer.momentum.assign_add(0.25)
+        optimizer.apply([tf.ones(1)])
+
+    change(tf.constant(0.25))
+    assert (float(optimizer.learning_rate), float(optimizer.momentum)) == (0.25, 0.75)
+    np.testing.assert_array_equal(to_float64(x), [1 - 0.25 * 1.75])

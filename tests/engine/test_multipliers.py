@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD
-from nagd_keras.update_rule import Scalars, coefficients, nesterov_update
+from nagd_keras.rules.nesterov import coefficients, nesterov_update
 from tests.support.drivers import DRIVERS, Run, assert_identical, snapshot, to_float64
 from tests.support.tolerances import TRAJECTORY, assert_close
 from tests.support.training import data, network
@@ -35,7 +35,8 @@ def test_each_variable_trains_with_its_own_rate(driver, settings, rng):
         gradients = gradients * np.minimum(1, settings["global_clipnorm"] / norms)
     for i, factor in enumerate([0.25, 3.0, 1.0]):
         w, s = np.ones(3), np.zeros(3)
-        c = coefficients(Scalars(0.1 * factor, 0.9, settings.get("weight_decay")))
+        decay = settings.get("weight_decay")
+        c = coefficients(0.1 * factor, 0.9, decay and 0.1 * factor * decay)
         for g in gradients[:, i]:
             w, s = nesterov_update(w, s, g, c)
         assert_close(run.look_ahead[i], w, TRAJECTORY["float32"], f"x{i}")

@@ -13,7 +13,7 @@ BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
     import tensorflow as tf
 
-    from nagd_keras.kernels.tensorflow import Way, only
+    from nagd_keras.engine.kernels.tensorflow import Way, only
 
     WAYS = [Way.FORMULA, Way.COMPILED]
 else:
@@ -152,21 +152,6 @@ def test_lazy_in_mixed_precision(rng):
 
 
 @on_tensorflow
-@pytest.mark.parametrize("how", [{}, {"run_eagerly": True}], ids=str)
-def test_all_rows_go_back_to_the_look_ahead_point(rng, how):
-    """Also those that the batch does not look up."""
-    x, y = batches(rng)
-    model = recommender(NAGD(0.1, sparse_updates="lazy"), **how)
-    model.fit(x, y, batch_size=8, verbose=0)
-    look_ahead = snapshot(model.trainable_variables)
-    model.optimizer.swap_to_iterate()
-    model.fit(np.resize(x[:1], (8, 3)), y[:8], batch_size=8, verbose=0)
-    assert not model.optimizer.at_iterate
-    for found, wanted in zip(snapshot(model.trainable_variables), look_ahead, strict=True):
-        assert_close(found, wanted, 2 * UNIT["float32"])
-
-
-@on_tensorflow
 def test_lazy_is_saved_and_goes_on_to_the_bit(rng, tmp_path):
     x, y = batches(rng)
     model = recommender(NAGD(0.1, sparse_updates="lazy", slot_dtype="bfloat16"))
@@ -200,12 +185,12 @@ def test_lazy_where_functions_run_eagerly(rng):
 @on_tensorflow
 def test_few_numbers_of_places():
     """So that XLA compiles a few times, not for each number of ids."""
-    from nagd_keras.kernels.tensorflow import _next_power_of_two
+    from nagd_keras.backends.tensorflow import next_power_of_two
 
     wanted = [1, 1, 2, 4, 4, 8, 8, 8, 8, 16]
-    assert [_next_power_of_two(n) for n in range(10)] == wanted
-    assert [int(_next_power_of_two(tf.constant(n))) for n in range(10)] == wanted
-    assert int(_next_power_of_two(tf.constant(2**20 + 1))) == 2**21
+    assert [next_power_of_two(n) for n in range(10)] == wanted
+    assert [int(next_power_of_two(tf.constant(n))) for n in range(10)] == wanted
+    assert int(next_power_of_two(tf.constant(2**20 + 1))) == 2**21
 
 
 @on_tensorflow

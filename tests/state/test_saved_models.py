@@ -32,12 +32,9 @@ NEWER_KERAS = (
     "optimizer or none: the file must not be loadable without its optimizer either."
 )
 BY_POSITION = (
-    "TensorFlow's checkpoints keep the variables of an optimizer by position, and where it has "
-    "averages and accumulators, versions of Keras order them differently: the file must be "
-    "refused, and the message must say that they do not fit."
+    "TensorFlow's checkpoints keep the variables of an optimizer by position, and in the first "
+    "format each number was a variable: the file must be refused, and the message must say so."
 )
-POSITIONS = {"everything.ckpt"}
-REFUSAL = "or the same in another order"
 
 
 def module():
@@ -58,8 +55,7 @@ class Saved:
         self.folder, self.name, self.settings = path.parent, path.stem, None
         self.says = json.loads(path.read_text())
         self.newer_keras = minor(self.says["wrote"]["keras"]) > minor(keras.__version__)
-        oldest = [minor(v) == (3, 8) for v in (self.says["wrote"]["keras"], keras.__version__)]
-        self.other_order = oldest[0] != oldest[1]
+        self.first_format = path.parent.parent.name == "first-format"
 
     def __str__(self):
         return "-".join((*self.folder.relative_to(FOLDER).parts, self.name))
@@ -69,8 +65,8 @@ class Saved:
         """For the losses; see `test_a_lost_part_is_seen`.
 
         The limit for trajectories in units of rounding, of the narrowest dtype in the network.
-        Seen with TensorFlow 2.16 and 2.21, in a compiled step where the writer's was eager: at most
-        2.6 units in float32, 0.8 in float16 and 3.4 in bfloat16.
+        Seen with several versions of TensorFlow, in a compiled step where the writer's was eager:
+        at most 2.6 units in float32, 0.8 in float16 and 3.4 in bfloat16.
         """
         policy = self.says["policy"]
         return TRAJECTORY[policy.removeprefix("mixed_")]
@@ -155,8 +151,15 @@ def test_trains_on_as_when_it_was_saved(saved, file):
             keras.saving.load_model(saved.folder / file, compile=False)
         except (TypeError, ValueError):
             return  # NEWER_KERAS
-    if saved.other_order and file in POSITIONS:
-        with pytest.raises(ValueError, match=REFUSAL):
+    if saved.first_format and saved.name == "mixed-float16":
+        # Keras' LossScaleOptimizer keeps its numbers, and those within, by position.
+        with pytest.warns(UserWarning, match="Skipping variable loading"):
+            found = write.described(saved.load(file))
+        for name in ("age", "restarts", "weights", "displacements"):
+            assert found[name] == saved.says[name]
+        return
+    if saved.first_format and file.endswith(".ckpt"):
+        with pytest.raises(ValueError, match="written by an earlier version of nagd_keras"):
             saved.load(file)
         return  # BY_POSITION
     model = saved.load(file)
@@ -177,7 +180,7 @@ PARTS = {
     "gradient_accumulator": ["averages", "decay-of-some", "everything"],
     "learning_rate_factor": ["scaled-schedule", "everything"],
 }
-LOST = [(m, p) for m in OF_THIS_KERAS[-10:] for p, names in PARTS.items() if m.name in names]
+LOST = [(m, p) for m in OF_THIS_KERAS[:10] for p, names in PARTS.items() if m.name in names]
 
 
 @pytest.mark.parametrize(("saved", "part"), LOST, ids=[f"{m}-{p}" for m, p in LOST])
@@ -190,7 +193,7 @@ def test_a_lost_part_is_seen(saved, part):
     model.run_eagerly = True
     optimizer = write.nagd_of(model)
     optimizer.swap_to_lookahead()
-    found = [v for v in optimizer.variables if re.search(rf"(^|_){part}$", v.name)]
+    found = [v for name, v in optimizer.state.named().items() if name.slot == part]
     assert found
     for variable in found:
         variable.assign(np.full(variable.shape, part == "learning_rate_factor", "float32"))
@@ -201,7 +204,7 @@ def test_a_lost_part_is_seen(saved, part):
 def test_there_are_models_of_all_kinds():
     for release in {saved.folder.parent for saved in MODELS}:
         folders = [folder for folder in release.iterdir() if folder.is_dir()]
-        assert {minor(folder.name) for folder in folders} >= {(3, 8)}
+        assert len(folders) >= 2
         for folder in folders:
             names = {path.stem for path in folder.glob("*.json")}
             assert names >= {case.name for case in write.CASES[:10]}

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import shutil
 import subprocess
 import warnings
@@ -46,12 +47,6 @@ OTHERS = {
         lambda: network(dtype="bfloat16"),
         r"displacement of .*a/kernel is \(4, 4\) bfloat16 in .* \(4, 4\) float32 here",
     ),
-    "averages": (lambda: network(NAGD(use_ema=True)), "average of .*a/kernel"),
-    "a schedule's": (
-        lambda: network(NAGD(momentum=schedules.NesterovMomentum())),
-        "only in here: momentum",
-    ),
-    "with a weight decay": (lambda: network(NAGD(weight_decay=0.1)), "weight_decay"),
     "SGD's without momentum": (lambda: network(SGD()), "not written by NAGD.*adopt"),
     "SGD's": (lambda: network(SGD(momentum=0.9, nesterov=True)), "not written by NAGD.*adopt"),
     "Adam's": (lambda: network("adam"), "not written by NAGD"),
@@ -67,7 +62,7 @@ def test_state_of_others(name, built, tmp_path):
     model = train(network()) if built else network()
     before = state(model)
     config = model.optimizer.get_config()
-    if not built and name in ("another model's", "one renamed", "another dtype's", "averages"):
+    if not built and name in ("another model's", "one renamed", "another dtype's"):
         # Seen when the optimizer learns of the variables; nothing is updated.
         saving.load_weights(model, path)
         loaded = state(model)
@@ -80,6 +75,58 @@ def test_state_of_others(name, built, tmp_path):
         saving.load_weights(model, path)
     assert state(model) == before
     assert model.optimizer.get_config() == config
+    train(model, 1)
+
+
+# What was saved, what it is loaded into, what a warning names, and what begins as in a new one.
+SETTINGS = {
+    "averages lost": ({"use_ema": True}, {}, "average of .*a/kernel"),
+    "averages new": ({}, {"use_ema": True}, ""),
+    "accumulation lost": ({"gradient_accumulation_steps": 2}, {}, "gradient_accumulator of .*a/"),
+    "accumulation new": ({}, {"gradient_accumulation_steps": 2}, ""),
+    "a number, now a schedule": ({}, {"momentum": schedules.NesterovMomentum()}, "momentum"),
+    "a schedule, now a number": ({"momentum": schedules.NesterovMomentum()}, {"momentum": 0.5}, ""),
+    "decay lost": ({"weight_decay": 0.1}, {}, "weight_decay"),
+    "decay new": ({}, {"weight_decay": 0.1}, ""),
+    "decisions new": ({}, {"restart": "speed", "skip_nonfinite": True}, ""),
+    "decisions lost": ({"restart": "speed", "skip_nonfinite": True}, {}, ""),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("built", [True, False])
+def test_settings_that_are_others_now(name, built, tmp_path):
+    """What the file lacks begins anew; what only the file has is named in a warning."""
+    before, after, warned = SETTINGS[name]
+    path = tmp_path / "model.weights.h5"
+    saver = train(network(NAGD(0.1, **before)))
+    saver.save_weights(path)
+    model = network(NAGD(0.1, **after))
+    if built:
+        train(model, 4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.load_weights(path)
+        model.optimizer.build(model.trainable_variables)
+    said = [str(each.message) for each in caught if "has no place for" in str(each.message)]
+    assert bool(said) == bool(warned)
+    assert all(re.search(rf"left out: .*{warned}", each) for each in said)
+    for one, other in zip(
+        model.optimizer.displacements, saver.optimizer.displacements, strict=True
+    ):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    assert int(model.optimizer.age) == int(saver.optimizer.age)
+    named = model.optimizer.state.named()
+    for n, target in named.items():
+        if n.slot == "average" and "use_ema" not in before:
+            (variable,) = (v for v in model.trainable_variables if v.path.endswith(n.path))
+            np.testing.assert_array_equal(target.numpy(), variable.numpy())
+        if n.slot == "gradient_accumulator":
+            assert not target.numpy().any()
+    if "momentum" in before:
+        assert float(model.optimizer.momentum) == 0.5
+    if after.get("weight_decay"):
+        assert float(model.optimizer.weight_decay) == np.float32(0.1)
     train(model, 1)
 
 

@@ -126,8 +126,8 @@ def test_layers_that_are_frozen_or_set_free_before_saving(first, tmp_path):
     model.save(tmp_path / "model.keras")
     with pytest.warns(UserWarning, match="layers were frozen, or set free"):
         loaded = keras.saving.load_model(tmp_path / "model.keras")
-    kept = {n.path.split("/", 1)[-1]: v for n, v in model.optimizer.named_variables().items()}
-    for name, variable in loaded.optimizer.named_variables().items():
+    kept = {n.path.split("/", 1)[-1]: v for n, v in model.optimizer.state.named().items()}
+    for name, variable in loaded.optimizer.state.named().items():
         if name.slot == "displacement" and "b/" in name.path:
             np.testing.assert_array_equal(variable.numpy(), kept[name.path].numpy())
             assert variable.numpy().any()
@@ -206,7 +206,7 @@ def test_a_checkpoint_would_not_hold_a_state_that_waits(tmp_path):
     import tensorflow as tf
 
     optimizer = copy.deepcopy(fit(simple()).optimizer)
-    with pytest.raises(ValueError, match="Build the optimizer first"):
+    with pytest.raises(ValueError, match="Call optimizer.build"):
         tf.train.Checkpoint(optimizer=optimizer).save(tmp_path / "checkpoint")
 
 
@@ -272,3 +272,31 @@ def test_a_backup_resumes_from_the_newest_that_is_whole(damaged, tmp_path):
     assert any("is damaged" in str(warning.message) for warning in caught) == (damaged > 0)
     assert epochs == [[3, 4], [2, 3, 4]][damaged]
     assert state(model) == state(run()[0])
+
+
+def waiting(tmp_path, kept):
+    model = fit(simple())
+    model.save(tmp_path / f"model.{kept}")
+    optimizer = NAGD(0.05)
+    if kept == "keras":
+        store = {}
+        model.optimizer.save_own_variables(store)
+        optimizer.load_own_variables(store)
+    else:
+        optimizer.set_weights([v.numpy() for v in model.optimizer.variables])
+    return optimizer
+
+
+@pytest.mark.parametrize("kept", ["keras", "h5"])
+def test_slots_that_wait_cannot_be_swapped_or_reset(kept, tmp_path):
+    """What was loaded would come back when the optimizer is built."""
+    optimizer = waiting(tmp_path, kept)
+    for use in (optimizer.swap_to_iterate, optimizer.reset_momentum):
+        with pytest.raises(ValueError, match=r"Call optimizer\.build"):
+            use()
+    assert not optimizer.at_iterate
+
+
+def test_slots_that_wait_without_names_are_not_lost(tmp_path):
+    with pytest.raises(ValueError, match=r"Call optimizer\.build"):
+        waiting(tmp_path, "h5").save_own_variables({})

@@ -1,18 +1,11 @@
 """How far two models are apart that were trained in different places."""
 
-import inspect
 from typing import Any
 
-import keras
 import numpy as np
 
 from nagd_keras.tensors import number
 from tests.support.drivers import to_float64
-
-# Before Keras' variables knew "on read", its metrics were summed over replicas at every update,
-# together with what was summed before: the loss in the logs was not that of one device, with any
-# optimizer.
-METRICS_AGREE = "synchronization" in inspect.signature(keras.Variable.__init__).parameters
 
 
 def optimizer_of(model: Any) -> Any:
@@ -25,9 +18,8 @@ def counters(model: Any) -> list[int]:
 
 
 def state(model: Any) -> list[Any]:
-    """All variables, but for what callbacks keep of the logs where these are not comparable."""
-    variables = [*model.variables, *optimizer_of(model).variables]
-    return [v for v in variables if METRICS_AGREE or v.name != "callback_state"]
+    """All that is saved of a model and its optimizer."""
+    return [*model.variables, *optimizer_of(model).state.named().values()]
 
 
 def deviation(found: Any, wanted: Any) -> float:
@@ -52,9 +44,8 @@ def scales_of(model: Any) -> dict[int, float]:
         scale = max((largest(to_float64(v)) for v in layer.variables), default=0.0)
         scales |= dict.fromkeys(map(id, layer.variables), scale)
     optimizer = optimizer_of(model)
-    for slots in optimizer._slots().values():
-        pairs = zip(optimizer.trained_variables, slots, strict=bool(slots))
-        scales |= {id(s): scales[id(v)] for v, s in pairs}
+    for _, place, slot in optimizer.state.slots.items():
+        scales[id(slot)] = scales[id(optimizer.state.trained[place])]
     return scales
 
 

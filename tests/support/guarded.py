@@ -15,7 +15,7 @@ from tests.support.training import BATCH, STEPS, data, nagd
 EPOCH = list(range(STEPS))
 # Statistics need ten losses: batches of three epochs in one.
 LONG = [*EPOCH, *EPOCH, *EPOCH]
-OBSERVED = ("callback_state", "gradient_norm")  # the optimizer's variables for observers
+OBSERVED = ("gradient_norm",)  # what the optimizer has for observers
 
 
 def guard(**settings: Any) -> DivergenceGuard:
@@ -71,9 +71,11 @@ def state(model: Any, but: Sequence[str] = OBSERVED) -> dict[str, np.ndarray]:
     # Not by their own names, which have the number of the model.
     named = {f"weight {i}": v for i, v in enumerate(model.weights)}
     for optimizer in optimizers:
-        for i, v in enumerate(optimizer.variables):
-            if v.name not in but:
-                named[f"{type(optimizer).__name__} {i}"] = v
+        if optimizer is nagd(model):
+            kept = {n: v for n, v in optimizer.state.named().items() if n.slot not in but}
+            named |= {f"{n.slot} {i}": v for i, (n, v) in enumerate(kept.items())}
+        else:
+            named |= {f"wrapper {i}": v for i, v in enumerate(optimizer.variables)}
     return {name: to_float64(v) for name, v in named.items()}
 
 

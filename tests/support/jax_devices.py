@@ -26,7 +26,7 @@ from tests.support.jax_network import (
 )
 
 EPOCH = {"batch_size": 8, "shuffle": False, "verbose": 0}
-RECENT = hasattr(keras.distribution.DataParallel, "auto_shard_dataset")  # not so in Keras 3.8
+RECENT = hasattr(keras.distribution.DataParallel, "auto_shard_dataset")  # not so in Keras 3.10
 CASES: dict[str, dict[str, Any]] = {
     "constant": {},
     "scheduled": {"momentum": SCHEDULE, "weight_decay": 0.125},
@@ -63,7 +63,7 @@ def place(kind: str) -> Any:
     if kind == "data":
         devices = keras.distribution.list_devices()
         return keras.distribution.DataParallel(devices=devices).scope()
-    # Keras 3.8 hands batches to the devices in the order of a set: right if all get the same.
+    # Older Keras hands batches to the devices in the order of a set: right if all get the same.
     return split((2, 2) if RECENT else (1, 4)).scope()
 
 

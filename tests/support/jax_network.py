@@ -38,8 +38,8 @@ def misplaced(model: Any) -> list[str]:
     optimizer = model.optimizer
     return [
         f"{kind} of {v.path}: {v.value.sharding} and {s.value.sharding}"
-        for kind, slots in optimizer._slots().items()
-        for v, s in zip(optimizer.trained_variables, slots, strict=bool(slots))
+        for kind, place, s in optimizer.state.slots.items()
+        for v in [optimizer.state.trained[place]]
         if not s.value.sharding.is_equivalent_to(v.value.sharding, v.value.ndim)
     ]
 

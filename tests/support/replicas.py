@@ -95,8 +95,8 @@ def live() -> dict[str, Any]:
         model.fit(X, Y, **EPOCH)
         optimizer = model.optimizer
         optimizer.momentum, optimizer.weight_decay, optimizer.learning_rate = 0.5, 0.125, 0.0625
-        values = BOTH.experimental_local_results(optimizer.momentum.value)
-        replicas.append([float(x.numpy()) for x in values])
+        numbers = BOTH.experimental_local_results(optimizer.momentum.variable.value)
+        replicas.append([float(x.numpy()[2]) for x in numbers])
         model.fit(X, Y, **EPOCH)
         return model
 
@@ -319,15 +319,17 @@ def main(folder: Path, long: bool) -> dict[str, Any]:
         "saved": saved(folder, inside=not long),
     }
     if long:
-        return found
+        return {
+            **found,
+            "losses of Keras": losses_of_keras(),
+            "beside Keras": [beside_keras({}), beside_keras({"clipnorm": 0.05})],
+            "adopted": adopted(),
+            "range test": range_test(),
+        }
     return {
         **found,
         "live": live(),
         "scheduled": scheduled(),
-        "losses of Keras": losses_of_keras(),
-        "beside Keras": [beside_keras({}), beside_keras({"clipnorm": 0.05})],
-        "adopted": adopted(),
-        "range test": range_test(),
         "mixed_float16": mixed_float16(),
         "refused": refused(),
     }

@@ -1,0 +1,1 @@
+"""What differs between the backends that Keras trains with: one class for each."""

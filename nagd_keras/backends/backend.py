@@ -1,0 +1,173 @@
+"""What the optimizer asks of a backend, as any backend of Keras can answer it."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+import keras
+
+from nagd_keras.keras_private import in_stateless_scope
+from nagd_keras.tensors import all_finite, copied, dense, is_symbolic, number, tensor, total
+
+Reader: TypeAlias = Callable[[], tuple[list[Any], Any]]
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class Backend:
+    """The plain answers; a backend's own class has those that are others.
+
+    Attributes:
+        writes_in_place: whether variables are written in place, or get new values, which a
+            condition then has as its results.
+        knows_rows: whether gradients of embeddings tell which rows a batch looked up.
+    """
+
+    writes_in_place = False
+    knows_rows = False
+
+    def in_place(self) -> bool:
+        """Whether to write in place here: never within a `keras.StatelessScope`."""
+        return self.writes_in_place and not in_stateless_scope()
+
+    # Variables
+
+    def assign(self, variable: Any, value: Any) -> None:
+        """Sets a variable."""
+        variable.assign(value)
+
+    def assign_add(self, variable: Any, value: Any) -> None:
+        """Adds to a variable."""
+        variable.assign(tensor(variable) + keras.ops.cast(value, variable.dtype))
+
+    def branch(
+        self,
+        condition: Any,
+        then: Callable[[], None],
+        otherwise: Callable[[], None],
+        variables: Sequence[Any],
+    ) -> None:
+        """Calls one of two functions that set variables.
+
+        Args:
+            condition: a boolean tensor.
+            then: what is called where it holds.
+            otherwise: what is called elsewhere.
+            variables: all that the two read or set.
+        """
+        if not is_symbolic(condition):
+            (then if number(condition) else otherwise)()
+            return
+        if self.in_place():
+            keras.ops.cond(condition, lambda: _nothing(then), lambda: _nothing(otherwise))
+            return
+        # Where variables are values, a condition has values as its result. To compute both and to
+        # select would be simpler, and cost XLA on a CPU copies of all that is selected.
+        before = [tensor(v) for v in variables]
+
+        def results(call: Callable[[], None]) -> list[Any]:
+            with keras.StatelessScope(state_mapping=[*zip(variables, before, strict=True)]) as now:
+                call()
+            return [now.get_current_value(v) for v in variables]
+
+        after = keras.ops.cond(condition, lambda: results(then), lambda: results(otherwise))
+        for variable, value in zip(variables, after, strict=True):
+            variable.assign(value)
+
+    def read(self, scalars: Any) -> Any:
+        """Returns what a variable of a few numbers holds, for the arithmetic of an update."""
+        return tensor(scalars)
+
+    def scalar(self, value: Any) -> Any:
+        """Returns a hyperparameter's value, for the arithmetic of an update."""
+        return tensor(value)
+
+    def copies_of(self, variable: Any) -> None:
+        """Gives a variable memory of its own, where it may share that of another."""
+
+    def reader(self, variables: Sequence[Any], checked: Sequence[Any]) -> Reader:
+        """Returns a function that returns the variables' values, and whether others are finite.
+
+        The values are not the training's: its steps may write over the memory of a variable's, or
+        give it away. Whether others are finite is told by their sums, which may overflow.
+        """
+        return partial(_read, variables, checked)
+
+    # Gradients
+
+    def received(self, gradient: Any, shape: tuple[int, ...], rows: bool, lazy: bool) -> Any:
+        """Returns a gradient as the update takes it: a tensor, or rows that are there once.
+
+        Args:
+            gradient: what Keras hands over.
+            shape: that of the variable.
+            rows: whether the update can take rows.
+            lazy: whether it asks for them, however small the table.
+        """
+        return dense(gradient, shape)
+
+    def values(self, gradient: Any) -> Any:
+        """Returns the elements of a gradient."""
+        return gradient
+
+    def with_values(self, gradient: Any, values: Any) -> Any:
+        """Returns a gradient with other elements."""
+        return values
+
+    # Replicas and compiled steps
+
+    def unconverted(self, method: Method) -> Method:
+        """Returns a method that TensorFlow's AutoGraph, where it is at work, leaves as it is."""
+        return method
+
+    def lifted(self) -> AbstractContextManager[Any]:
+        """A context that does its work at once, though a step is being compiled."""
+        return nullcontext()
+
+    def can_lift(self) -> bool:
+        """Whether variables can be set at once here, though a step is being compiled, perhaps."""
+        return not in_stateless_scope()
+
+    def several_replicas(self) -> bool:
+        """Whether this is a step of one of several replicas, which have shares of a gradient."""
+        return False
+
+    def summed_over_replicas(self, gradients: list[Any]) -> list[Any]:
+        """Returns gradients, or where several replicas have shares of them, their sums."""
+        return gradients
+
+    def check_in_replica(self, built: bool) -> None:
+        """Raises where an optimizer cannot apply gradients.
+
+        Raises:
+            ValueError: in the scope of a `tf.distribute` strategy, but outside of its replicas; in
+                a compiled step of several replicas if the optimizer is not built.
+        """
+
+    def check_scope(self, strategy: Any, variables: Sequence[Any]) -> None:
+        """Raises unless variables are of a `tf.distribute` strategy.
+
+        Raises:
+            ValueError: if one is not.
+        """
+
+    def beside(self, variable: Any) -> AbstractContextManager[Any]:
+        """A context in which variables are made on the devices of another one."""
+        return nullcontext()
+
+    def in_checkpoints(self, stored: Any) -> Any:
+        """Returns what, as an attribute, makes TensorFlow's checkpoints note the state's names."""
+        return None
+
+    def generators_kept(self) -> AbstractContextManager[Any]:
+        """A context that gives the backend's random generators back as it found them."""
+        return nullcontext()
+
+
+def _nothing(call: Callable[[], None]) -> None:
+    call()
+
+
+def _read(variables: Sequence[Any], checked: Sequence[Any]) -> tuple[list[Any], Any]:
+    sums = [total(keras.ops.stop_gradient(tensor(v))) for v in checked]
+    return [copied(v) for v in variables], all_finite(sums) if sums else True

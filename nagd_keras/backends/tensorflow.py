@@ -1,0 +1,224 @@
+"""TensorFlow: variables written in place, rows of embeddings, replicas, checkpoints of its own."""
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+from weakref import ref
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from nagd_keras import keras_private as private
+from nagd_keras.backends.backend import Backend, Method, Reader
+from nagd_keras.tensors import all_finite, dense, total
+
+# From this number of elements on not to make a gradient of an embedding dense saves more than it
+# costs. A small table costs less than to look for rows that are there twice.
+LARGE_TABLE = 2**24
+
+
+class TensorFlow(Backend):
+    """What is TensorFlow's own."""
+
+    writes_in_place = True
+    knows_rows = True
+
+    # Variables
+
+    def assign(self, variable: Any, value: Any) -> None:
+        """Sets a variable; in a replica, its own part of it, with no word to the others."""
+        if self.in_place():
+            variable = native(variable)
+            value = tf.cast(value, variable.dtype)
+            tf.raw_ops.AssignVariableOp(resource=variable.handle, value=value)
+        else:
+            variable.assign(value)
+
+    def assign_add(self, variable: Any, value: Any) -> None:
+        """Adds to a variable, as `assign` sets one."""
+        if self.in_place():
+            variable = native(variable)
+            value = tf.cast(value, variable.dtype)
+            tf.raw_ops.AssignAddVariableOp(resource=variable.handle, value=value)
+        else:
+            super().assign_add(variable, value)
+
+    def reader(self, variables: Sequence[Any], checked: Sequence[Any]) -> Reader:
+        """Returns a function of one call, since each costs more than what it reads.
+
+        The values share the memory of the variables until these are updated: TensorFlow then has
+        the update write elsewhere. That copies, too, but costs less than to copy before.
+        """
+
+        def read() -> tuple[list[Any], Any]:
+            values = [tf.convert_to_tensor(native(v)) for v in variables]
+            return values, all_finite(total(native(v)) for v in checked) if checked else True
+
+        compiled: Reader = tf.function(read, autograph=False)
+        return compiled
+
+    # Gradients
+
+    def received(self, gradient: Any, shape: tuple[int, ...], rows: bool, lazy: bool) -> Any:
+        """Returns a gradient as the update takes it: a tensor, or rows that are there once."""
+        if isinstance(gradient, tf.Tensor):
+            return gradient
+        vector = isinstance(gradient, tf.IndexedSlices) and gradient.indices.shape.rank == 1
+        if vector and rows and (lazy or math.prod(shape) >= LARGE_TABLE):
+            return summed_rows(gradient, shape[0])
+        return dense(gradient, shape)
+
+    def values(self, gradient: Any) -> Any:
+        """Returns the elements of a gradient."""
+        return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+
+    def with_values(self, gradient: Any, values: Any) -> Any:
+        """Returns a gradient with other elements."""
+        if isinstance(gradient, tf.IndexedSlices):
+            return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+        return values
+
+    # Replicas and compiled steps
+
+    def unconverted(self, method: Method) -> Method:
+        """Returns a method that AutoGraph leaves as it is."""
+        kept: Method = tf.autograph.experimental.do_not_convert(method)
+        return kept
+
+    def lifted(self) -> AbstractContextManager[Any]:
+        """A context outside of the function that is being traced."""
+        scope: AbstractContextManager[Any] = tf.init_scope()
+        return scope
+
+    def can_lift(self) -> bool:
+        """Whether variables can be set at once here: not by one of several replicas."""
+        return super().can_lift() and not self.several_replicas()
+
+    def several_replicas(self) -> bool:
+        """Whether the code runs for one replica of a distribution strategy that has more."""
+        replica = tf.distribute.get_replica_context()
+        return replica is not None and replica.num_replicas_in_sync > 1
+
+    def summed_over_replicas(self, gradients: list[Any]) -> list[Any]:
+        """Returns the sums of the replicas' gradients; None stays None."""
+        there = [g for g in gradients if g is not None]
+        if not there or not self.several_replicas():
+            return gradients
+        replica = tf.distribute.get_replica_context()
+        sums = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, there))
+        return [None if g is None else next(sums) for g in gradients]
+
+    def check_in_replica(self, built: bool) -> None:
+        """Raises where an optimizer cannot apply gradients."""
+        if not (built or tf.executing_eagerly()) and self.several_replicas():
+            raise ValueError(
+                "An optimizer that is not built cannot make its variables within a compiled step "
+                "of several replicas. Build it before, in the strategy's scope: "
+                "optimizer.build(model.trainable_variables)."
+            )
+        if tf.distribute.in_cross_replica_context():
+            raise ValueError(
+                "Gradients were to be applied in the scope of a tf.distribute strategy, but "
+                "outside of its replicas, where they are not summed. Call optimizer.apply within "
+                "the function that strategy.run is given."
+            )
+
+    def check_scope(self, strategy: Any, variables: Iterable[Any]) -> None:
+        """Raises unless all variables were made in the scope of a strategy."""
+        for variable in variables:
+            if not strategy.extended.variable_created_in_scope(native(variable)):
+                theirs = private.strategy_of(native(variable))
+                raise ValueError(
+                    f"The variable {getattr(variable, 'path', variable.name)} and the optimizer "
+                    "are not of the same tf.distribute strategy. Received: an optimizer of "
+                    f"{_named(strategy)} and a variable of {_named(theirs)}. Make the model, "
+                    "compile it and make its optimizer in the scope of one strategy: "
+                    "with strategy.scope(): ..."
+                )
+
+    def beside(self, variable: Any) -> AbstractContextManager[Any]:
+        """A context in which variables are made on the devices of another one."""
+        extended = tf.distribute.get_strategy().extended
+        scope: AbstractContextManager[Any] = extended.colocate_vars_with(native(variable))
+        return scope
+
+    def in_checkpoints(self, stored: Any) -> Any:
+        """Returns a note of the state's names, which TensorFlow's checkpoints will hold."""
+        return NamesInCheckpoint(stored)
+
+
+def native(variable: Any) -> Any:
+    """Returns TensorFlow's own variable."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def summed_rows(gradient: tf.IndexedSlices, rows: int) -> tf.IndexedSlices:
+    """Returns a gradient in which no row stands twice: its values there are summed.
+
+    It has the next power of two of places, so that XLA, which compiles for each number of them,
+    does so a few times only. Those that are free hold zeros, for rows after the last.
+    """
+    ids, values = gradient.indices, gradient.values
+    order = tf.argsort(ids, stable=True)
+    ids = tf.gather(ids, order)
+    new = tf.concat([tf.zeros_like(ids[:1], tf.int32), tf.cast(ids[1:] != ids[:-1], tf.int32)], 0)
+    place = tf.cumsum(new)  # of each value among those that are left
+    places = next_power_of_two(tf.size(ids) if ids.shape[0] is None else ids.shape[0])
+    sums = tf.math.unsorted_segment_sum(tf.gather(values, order), place, places)
+    kept = tf.math.unsorted_segment_max(ids, place, places)
+    free = tf.cast(rows + tf.range(places), ids.dtype)
+    used = tf.range(places) <= tf.reduce_max(place)  # of nothing, the least of integers
+    return tf.IndexedSlices(sums, tf.where(used, kept, free))
+
+
+def next_power_of_two(n: Any) -> Any:
+    """Returns the least power of two that is at least n, a number or a tensor."""
+    if isinstance(n, int):
+        return 1 << max(0, n - 1).bit_length()
+    below = tf.maximum(n, 1) - 1
+    for shift in (1, 2, 4, 8, 16):  # All bits below the highest become ones.
+        below = tf.bitwise.bitwise_or(below, tf.bitwise.right_shift(below, shift))
+    return below + 1
+
+
+def _named(strategy: Any) -> str:
+    # What has no strategy is of TensorFlow's default one, by a private name.
+    name = type(strategy).__name__
+    return "no strategy" if strategy is None or name.startswith("_") else name
+
+
+class NamesInCheckpoint(tf.train.experimental.PythonState):
+    """A note of the state's names in a `tf.train.Checkpoint`, which knows positions only.
+
+    TensorFlow reads such notes before it restores the first variable.
+    """
+
+    def __init__(self, stored: Any) -> None:
+        """Takes what writes and reads the note; it holds this, which holds it no faster."""
+        self._stored = ref(stored)
+
+    def serialize(self) -> bytes:
+        """Returns the note as bytes; none within a graph, such as that of a SavedModel.
+
+        The variables cannot be read there. TensorFlow asks again, outside of the graph, for what it
+        writes beside the values of the variables.
+        """
+        if not tf.executing_eagerly():
+            return b""
+        file = io.BytesIO()
+        # It is there: only by the optimizer, which holds it, does TensorFlow come here.
+        np.savez(file, **self._stored().checkpoint_note())  # type: ignore[union-attr]
+        return file.getvalue()
+
+    def deserialize(self, string_value: bytes) -> None:
+        """Compares what `serialize` returned with the state; raises ValueError on a misfit."""
+        if not string_value:
+            return
+        with np.load(io.BytesIO(string_value), allow_pickle=False) as note:
+            self._stored().read_checkpoint_note(note)  # type: ignore[union-attr]
+
+
+BACKEND = TensorFlow()

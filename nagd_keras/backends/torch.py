@@ -1,0 +1,53 @@
+"""PyTorch: variables are written in place, and scalars on the CPU are read as numbers."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import keras
+import torch
+
+from nagd_keras.backends.backend import Backend
+
+
+class Torch(Backend):
+    """What is PyTorch's own."""
+
+    writes_in_place = True
+
+    def read(self, scalars: Any) -> Any:
+        """Returns numbers, or a tensor where a step is compiled or a device would be waited for."""
+        values = scalars.value.detach()
+        return values.tolist() if self._is_known(values) else values
+
+    def scalar(self, value: Any) -> Any:
+        """Returns a number, or a tensor, likewise."""
+        value = value.value if isinstance(value, keras.Variable) else value
+        if not isinstance(value, torch.Tensor):
+            return value if self.in_place() else super().scalar(value)
+        return value.detach().item() if self._is_known(value) else value.detach()
+
+    def _is_known(self, tensor: torch.Tensor) -> bool:
+        return tensor.is_cpu and self.in_place() and not torch.compiler.is_compiling()
+
+    def assign_add(self, variable: Any, value: Any) -> None:
+        """Adds to a variable, in place."""
+        if self.in_place():
+            held = variable.value.detach()
+            held.add_(torch.as_tensor(value, device=held.device))
+        else:
+            super().assign_add(variable, value)
+
+    def received(self, gradient: Any, shape: tuple[int, ...], rows: bool, lazy: bool) -> Any:
+        """Returns a gradient as the update takes it: a dense tensor."""
+        if isinstance(gradient, torch.Tensor) and gradient.layout is torch.strided:
+            return gradient
+        return super().received(gradient, shape, rows, lazy)
+
+    def generators_kept(self) -> AbstractContextManager[Any]:
+        """A context that gives PyTorch's random generators back as it found them."""
+        devices = range(torch.cuda.device_count())
+        kept: AbstractContextManager[Any] = torch.random.fork_rng(devices)
+        return kept
+
+
+BACKEND = Torch()

@@ -1,0 +1,157 @@
+"""What the conversions have in common: state that is carried from one optimizer to another."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import keras
+
+from nagd_keras import keras_private as private
+from nagd_keras.nagd import NAGD
+from nagd_keras.state.slots import ACCUMULATOR, AVERAGE
+from nagd_keras.tensors import copied, number, tensor, wide_dtype
+
+# The settings that Keras' base class gives to every optimizer, under the same names.
+_SETTINGS = (
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "use_ema",
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+)
+
+
+def settings(optimizer: Any) -> dict[str, Any]:
+    """Returns the settings of an optimizer that are Keras' own."""
+    return {name: getattr(optimizer, name) for name in _SETTINGS}
+
+
+def learning_rate(optimizer: Any) -> Any:
+    """Returns what gives Keras' SGD its learning rate: a number, a schedule or a callable."""
+    source = private.learning_rate_source(optimizer)
+    return number(source) if isinstance(source, keras.Variable) else source
+
+
+def carry(old: Any, new: Any) -> None:
+    """Gives a new optimizer the state that every Keras optimizer has, besides the slots.
+
+    That is: for which variables it is built, the finished batches, moving averages, accumulated
+    gradients, and which variables do not decay.
+    """
+    pairs = [(private.batches(old), private.batches(new))]
+    if old.built:
+        variables = list(private.trained(old))
+        new.exclude_from_weight_decay(var_list=[v for v in variables if not private.decays(old, v)])
+        new.build(variables)
+        for kind in (AVERAGE, ACCUMULATOR):
+            pairs += zip(private.slots(old, kind), private.slots(new, kind), strict=True)
+    else:
+        for name in private.EXCLUSIONS:
+            if hasattr(old, name):
+                setattr(new, name, getattr(old, name))
+    for source, target in pairs:
+        if source is not None and target is not None:
+            target.assign(copied(source))
+
+
+def copy_state(
+    old: NAGD, new: NAGD, places: Sequence[int | None], changed: Collection[str]
+) -> None:
+    """Gives a NAGD what another one has of the variables that had these places there.
+
+    Numbers that belong to no variable too, but not the hyperparameters that were changed.
+    """
+    left_out = {*changed, *(f"{name}_factor" for name in changed)}
+    named = old.state.named()
+    for name, target in new.state.named().items():
+        if not name.path and name in named and name.slot not in left_out:
+            target.assign(copied(named[name]))
+    new.state.notes.replace(old.state.notes.all())
+    for kind, place, target in new.state.slots.items():
+        # What was accumulated is a sum of as many gradients as there are to be.
+        other = kind == ACCUMULATOR and "gradient_accumulation_steps" in changed
+        before = places[place]
+        if before is not None and not other and kind in old.state.slots.kinds():
+            source = old.state.slots[kind][before]
+            if source is not None:
+                target.assign(keras.ops.cast(copied(source), target.dtype))
+                continue
+        target.assign(new.state.slots.start(kind, place))
+
+
+def carry_loss_scale(old: Any, new: Any) -> None:
+    """Gives a new LossScaleOptimizer, around another optimizer, the state of an old one."""
+    if old.built:
+        new.build(list(private.trained(new.inner_optimizer)))
+        new.step_counter.assign(copied(old.step_counter))
+        new.dynamic_scale.assign(copied(old.dynamic_scale))
+
+
+def set_optimizer(model: Any, optimizer: Any) -> None:
+    """Puts another optimizer into a compiled model, with nothing else of it changed.
+
+    To compile the model again would make new metrics, and lose the settings that were made after
+    it was compiled, and the arguments of a model's own `compile`. Nothing here can fail half-way.
+    """
+    settings = private.compile_settings(model)  # from which a saved model is compiled again
+    model.optimizer = optimizer
+    model.train_function = None  # to be compiled again
+    settings["optimizer"] = optimizer
+
+
+def combined(rule: Callable[[Any, Any], Any], slots: Iterable[Any], factor: float) -> list[Any]:
+    """Returns rule(slot, factor) of each slot, not yet rounded to 16 bits; None stays None."""
+    return [
+        None
+        if slot is None
+        else rule(
+            keras.ops.cast(slot, wide_dtype(slot)),
+            keras.ops.cast(tensor(factor), wide_dtype(slot)),
+        )
+        for slot in slots
+    ]
+
+
+def assign_all(targets: Sequence[Any], values: Sequence[Any]) -> None:
+    """Sets slots, each rounded once to its dtype, where neither slot nor value is None."""
+    for target, value in zip(targets, values, strict=True):
+        if target is not None and value is not None:
+            target.assign(keras.ops.cast(value, target.dtype))
+
+
+def begun(
+    learning_rate: Any,
+    momentum: float,
+    variables: Sequence[Any],
+    displacements: Sequence[Any],
+    order: Sequence[Any] | None,
+    updates: int = 0,
+    **settings: Any,
+) -> NAGD:
+    """Returns a NAGD that is built for variables, with arrays as their displacements.
+
+    Args:
+        learning_rate: that of the NAGD.
+        momentum: that of the NAGD.
+        variables: the Keras variables.
+        displacements: an array or None for each of them, of its shape.
+        order: the same variables in the order to build for; None for that of `variables`.
+        updates: the number of finished updates.
+        settings: further arguments of the NAGD.
+    """
+    new = NAGD(learning_rate, momentum, **settings)
+    of = {id(variable): value for variable, value in zip(variables, displacements, strict=True)}
+    order = list(variables if order is None else order)
+    new.build(order)
+    private.batches(new).assign(updates)
+    set_updates(new, updates)
+    assign_all(new.displacements, [of[id(variable)] for variable in order])
+    return new
+
+
+def set_updates(optimizer: NAGD, updates: int) -> None:
+    """Has a new NAGD go on as one that has made some updates."""
+    optimizer.age.assign(updates)
+    optimizer.state.scalars["updates"].assign(updates)

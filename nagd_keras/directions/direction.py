@@ -1,0 +1,44 @@
+"""What a direction is: where the step d_t of Nesterov's update and its length e_t come from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class Direction:
+    """A direction for `NAGD(direction=...)`.
+
+    Attributes:
+        slots: the names of what it remembers of each variable, beside the displacement: tensors of
+            the variable's shape, zero at first.
+        learning_rate: the learning rate of a `NAGD` that is made without one.
+        momentum: likewise.
+    """
+
+    slots: tuple[str, ...] = ()
+    learning_rate = 0.01
+    momentum = 0.9
+
+    def direct(
+        self, gradient: Any, slots: Mapping[str, Any], t: Any
+    ) -> tuple[Any, Mapping[str, Any]]:
+        """Returns the direction $d_t$ and the new slots. A pure function.
+
+        Args:
+            gradient: $g_t$, clipped, of the shape of the variable.
+            slots: the tensors by their names, of the gradient's dtype.
+            t: the number of this update, counted from 1.
+        """
+        raise NotImplementedError
+
+    def step_length(self, learning_rate: Any, momentum: Any) -> Any:
+        r"""Returns $e_t$ from the learning rate and the momentum $\mu_{t+1}$."""
+        return learning_rate
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make this direction again."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Direction":
+        """Makes the direction from what `get_config` returned."""
+        return cls(**config)

@@ -1,0 +1,24 @@
+"""Directions by name."""
+
+from typing import Any
+
+from nagd_keras.directions.direction import Direction
+from nagd_keras.directions.gradient import Gradient
+
+NAMED: dict[str, type[Direction]] = {"gradient": Gradient}
+
+
+def named_direction(given: Any) -> Direction:
+    """Returns a direction as it is, and one by its name with its own settings.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(given, Direction):
+        return given
+    if isinstance(given, str) and given in NAMED:
+        return NAMED[given]()
+    raise ValueError(
+        f"`direction` must be one of {', '.join(map(repr, NAMED))}, or an object of "
+        f"nagd_keras.directions. Received: direction={given!r}."
+    )

@@ -1,0 +1,50 @@
+"""Nesterov's update as operations of Keras: the way of a backend that fuses them, or of any."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from nagd_keras.engine.step import Restart, Step
+from nagd_keras.rules.nesterov import bounded, nesterov_update, next_displacement
+from nagd_keras.rules.restart import factors, weighted
+from nagd_keras.tensors import tensor
+
+
+def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = None) -> Any:
+    """Makes the update of each variable, and restarts if that is to be.
+
+    Args:
+        steps: the updates; gradients are tensors, or rows that are there once.
+        lazy: whether rows that a gradient does not have stay, and so do their displacements.
+        restart: how to decide about a restart, or None.
+
+    Returns:
+        Whether it restarted: a boolean tensor, or None if there was nothing to decide.
+    """
+    restarts = None
+    if restart is not None:
+        # What it is decided by costs a pass of its own; to undo would cost copies.
+        restarts = restart.decide([_product(restart.scheme, step) for step in steps])
+        for s in restart.others:
+            s.assign(ops.where(restarts, ops.zeros_like(tensor(s)), tensor(s)))
+        steps = [s._replace(coefficients=s.coefficients.restarted(restarts)) for s in steps]
+    for w, s, g, c, _ in steps:
+        w_now, s_now, g_now = (ops.cast(x, c.step.dtype) for x in (w, s, g))
+        w_next, s_next = nesterov_update(w_now, s_now, g_now, c)
+        s.assign(ops.cast(s_next, s.dtype))
+        w.assign(ops.cast(w_next, w.dtype))
+    return restarts
+
+
+def _product(scheme: str, step: Step) -> Any:
+    """Returns a restart scheme's inner product for a variable, before its update."""
+    _, s, g, c, scale = step
+    s_now, g_now = (ops.cast(x, c.step.dtype) for x in (s, g))
+    a, b = factors(scheme, bounded(g_now, c.bound), next_displacement(s_now, g_now, c))
+    return weighted(scheme, ops.sum(a * b), scale)
+
+
+def sum_of_squares(x: Any) -> Any:
+    """Returns the sum of the squares of a tensor's elements."""
+    return ops.sum(ops.square(x))

@@ -1,0 +1,261 @@
+"""Nesterov's update on TensorFlow, in the way that costs least for the variable at hand.
+
+Where Keras compiles the whole training step, as on a GPU, any way is fused into it. On a CPU it
+does not: there each operation is a pass over memory of its own, and has to be paid for even where
+there is next to nothing to pass over.
+"""
+
+import enum
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from nagd_keras.backends.tensorflow import native
+from nagd_keras.engine.kernels import tensorflow_chunks as chunks
+from nagd_keras.engine.step import Restart, Step
+from nagd_keras.rules.nesterov import Coefficients, bounded, nesterov_update
+from nagd_keras.rules.restart import SPEED, factors, weighted
+
+# From this number of elements on a pass over memory costs more than to call a compiled function.
+LARGE = 2**22
+# XLA walks through pieces in one thread, but finds each in the cache the second time that it needs
+# it. Two threads that have to wait for memory twice are slower than that; more may not be.
+FEW_THREADS = 2
+
+
+class Way(enum.Enum):
+    """A way to execute an update."""
+
+    FORMULA = "TensorFlow's operations, one by one"
+    TRAINING_OPS = "TensorFlow's training operations, which write in place"
+    COMPILED = "a function that XLA compiles, whatever is around it"
+    CHUNKED = "the same, over one piece of the variable after the other"
+
+
+_forced: list[Way] = []
+
+
+@contextmanager
+def only(way: Way) -> Iterator[None]:
+    """Within this context every variable takes this way, if it can. For tests."""
+    _forced.append(way)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
+    """Returns the way for a variable, its displacement and its gradient, a tensor or rows.
+
+    The one place where this is decided.
+    """
+    rows, size = isinstance(g, tf.IndexedSlices), w.shape.num_elements() or 0
+    # The training operations know one dtype for all, and round 16 bits at every turn.
+    ops_can = not rows and w.dtype == s.dtype == g.dtype and w.dtype in (tf.float32, tf.float64)
+    if _forced:
+        can = {Way.TRAINING_OPS: ops_can, Way.CHUNKED: not rows and chunks.can(size)}.get(
+            _forced[-1], True
+        )
+        return _forced[-1] if can else Way.FORMULA
+    compiles = _on_cpu(w) and _compiles() and not tf.config.functions_run_eagerly()
+    if (rows or size >= LARGE) and compiles:
+        # Other dtypes would be widened as a whole, before the first piece.
+        few = ops_can and _threads() <= FEW_THREADS
+        return Way.CHUNKED if few and chunks.can(size) else Way.COMPILED
+    return Way.TRAINING_OPS if ops_can else Way.FORMULA
+
+
+def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = None) -> Any:
+    """Makes the update of each variable in place; see the formula's `update`.
+
+    In one of several replicas it is made of the replica's own variables.
+    """
+    scheme = None if restart is None else restart.scheme
+    products = [product for step in steps for product in _update_one(step, lazy, scheme)]
+    if restart is None:
+        return None
+    # A pass of its own to find out before would cost more than to look at what is in the cache, and
+    # to undo, once in a long while, what was added.
+    restarts = restart.decide(products)
+    keras.ops.cond(restarts, lambda: _begin_anew(steps, lazy, restart.others), lambda: None)
+    return restarts
+
+
+def _update_one(step: Step, lazy: bool, scheme: str | None) -> list[Any]:
+    """Makes one update; returns the restart scheme's inner product, if there is a scheme."""
+    w, s = native(step.variable), native(step.displacement)
+    way = way_for(w, s, step.gradient)
+    if way is Way.TRAINING_OPS:
+        _by_training_ops(w.handle, s.handle, step.gradient, step.coefficients)
+        return [_restart_product(scheme, step, s)] if scheme else []
+    dtypes = w.dtype, s.dtype, step.coefficients.step.dtype
+    only_rows = lazy and isinstance(step.gradient, tf.IndexedSlices)
+    arguments = {"w": w.handle, "s": s.handle, **_gradient(w, step, way)}
+    if way in (Way.COMPILED, Way.CHUNKED):
+        # One function a shape: TensorFlow warns of a function that it traces for many.
+        made = _compiled(*dtypes, only_rows, tuple(w.shape), way, scheme)
+        parts = made(**arguments)
+    else:
+        parts = _by_formula(*dtypes, lazy=only_rows, **arguments)
+    return [_restart_product(scheme, step, s, parts)] if scheme else []
+
+
+def _restart_product(scheme: str, step: Step, s: tf.Variable, parts: Any = None) -> Any:
+    """Returns a restart scheme's inner product, behind the update, as the sum of its parts."""
+    if parts is None:
+        parts = _restart_parts(scheme, step, s)
+    return weighted(scheme, tf.reduce_sum(parts), step.scale)
+
+
+def _restart_parts(scheme: str, step: Step, s: tf.Variable) -> Any:
+    dtype, g = step.coefficients.step.dtype, step.gradient
+    s_next = tf.raw_ops.ReadVariableOp(resource=s.handle, dtype=s.dtype)
+    if scheme == SPEED:
+        return sum_of_squares(tf.cast(s_next, dtype))
+    if isinstance(g, tf.IndexedSlices):
+        # Some of its rows may be after the last, with zeros.
+        s_next = tf.gather(s_next, tf.minimum(g.indices, s.shape[0] - 1))
+        g = g.values
+    g = bounded(tf.cast(g, dtype), step.coefficients.bound)
+    a, b = factors(scheme, g, tf.cast(s_next, dtype))
+    return a * b
+
+
+def _begin_anew(steps: Sequence[Step], lazy: bool, others: Sequence[Any]) -> None:
+    """Takes from variables the displacements that an update has just added, and makes all zero.
+
+    With `lazy`, the rows that did not take part in the update stay where they are.
+    """
+    for step in steps:
+        w, s, g = native(step.variable), native(step.displacement), step.gradient
+        s_now = tf.raw_ops.ReadVariableOp(resource=s.handle, dtype=s.dtype)
+        if lazy and isinstance(g, tf.IndexedSlices):
+            rows = tf.boolean_mask(g.indices, g.indices < w.shape[0])
+            taken = tf.cast(tf.gather(s_now, rows), w.dtype)
+            tf.raw_ops.ResourceScatterSub(resource=w.handle, indices=rows, updates=taken)
+        else:
+            wide = step.coefficients.step.dtype
+            w_now = tf.raw_ops.ReadVariableOp(resource=w.handle, dtype=w.dtype)
+            theta = tf.cast(w_now, wide) - tf.cast(s_now, wide)
+            tf.raw_ops.AssignVariableOp(resource=w.handle, value=tf.cast(theta, w.dtype))
+    for s in (*(native(step.displacement) for step in steps), *map(native, others)):
+        tf.raw_ops.AssignVariableOp(resource=s.handle, value=tf.zeros(s.shape, s.dtype))
+
+
+def _gradient(w: tf.Variable, step: Step, way: Way) -> dict[str, Any]:
+    """Returns the arguments of the formula beside the two variables; a None is left out."""
+    arrays = {"g": step.gradient}
+    if isinstance(step.gradient, tf.IndexedSlices):
+        arrays = {"g": step.gradient.values, "indices": step.gradient.indices}
+        if way is Way.FORMULA and _on_cpu(w):  # Only XLA and GPUs pass over what is out of range.
+            known = step.gradient.indices < w.shape[0]
+            arrays = {name: tf.boolean_mask(x, known) for name, x in arrays.items()}
+    arguments = arrays | step.coefficients._asdict()
+    return {name: x for name, x in arguments.items() if x is not None}
+
+
+def _by_training_ops(w: Any, s: Any, g: Any, c: Coefficients) -> None:
+    """The update rule in two operations: s <- m s - m eps g and w <- w + s; w <- w - eps g."""
+    if c.bound is not None:
+        g = tf.clip_by_value(g, -c.bound, c.bound)
+    if c.decay is not None:
+        value = tf.raw_ops.ReadVariableOp(resource=w, dtype=g.dtype)
+        tf.raw_ops.AssignSubVariableOp(resource=w, value=c.decay * value)
+    tf.raw_ops.ResourceApplyKerasMomentum(var=w, accum=s, lr=c.carried, grad=g, momentum=c.momentum)
+    tf.raw_ops.ResourceApplyGradientDescent(var=w, alpha=c.step, delta=g)
+
+
+def _by_formula(
+    w_dtype: tf.DType,
+    s_dtype: tf.DType,
+    dtype: tf.DType,
+    rule: Any = nesterov_update,
+    lazy: bool = False,
+    *,
+    w: Any,
+    s: Any,
+    g: Any,
+    indices: Any = None,
+    **coefficients: Any,
+) -> Any:
+    """The update rule, computed in a dtype, between reading and assigning the two variables.
+
+    Returns what the rule returns beside their values, or None.
+    """
+    w_now = tf.raw_ops.ReadVariableOp(resource=w, dtype=w_dtype)
+    s_now = tf.raw_ops.ReadVariableOp(resource=s, dtype=s_dtype)
+    c = Coefficients(**coefficients)
+
+    def updated(w: Any, s: Any, g: Any, rule: Any = nesterov_update) -> Any:
+        w, s, *rest = rule(*(tf.cast(x, dtype) for x in (w, s, g)), c)
+        return tf.cast(w, w_dtype), tf.cast(s, s_dtype), *rest
+
+    rest = []
+    if indices is None:
+        w_next, s_next, *rest = updated(w_now, s_now, g, rule)
+    else:
+        # Those rows from what they were; the others, unless they stay, without a gradient.
+        inside = tf.minimum(indices, tf.shape(w_now, indices.dtype)[0] - 1)
+        w_rows, s_rows = updated(tf.gather(w_now, inside), tf.gather(s_now, inside), g)
+        if not lazy:
+            w_now, s_now = updated(w_now, s_now, tf.zeros((), dtype))
+        places = indices[:, tf.newaxis]
+        w_next = tf.tensor_scatter_nd_update(w_now, places, w_rows)
+        s_next = tf.tensor_scatter_nd_update(s_now, places, s_rows)
+    tf.raw_ops.AssignVariableOp(resource=s, value=s_next)
+    tf.raw_ops.AssignVariableOp(resource=w, value=w_next)
+    return rest[0] if rest else None
+
+
+@cache
+def _compiled(
+    w_dtype: tf.DType,
+    s_dtype: tf.DType,
+    dtype: tf.DType,
+    lazy: bool,
+    shape: tuple[int, ...],
+    way: Way,
+    scheme: str | None = None,
+) -> Any:
+    """Returns the formula as a function that is compiled within any other.
+
+    It returns what a restart scheme needs to know if that costs no pass of its own, or None.
+    """
+    rule: Any = nesterov_update
+    if way is Way.CHUNKED:
+        rule = partial(chunks.update_and_sum, scheme) if scheme else chunks.update
+
+    def nesterov(**arguments: Any) -> Any:
+        return _by_formula(w_dtype, s_dtype, dtype, rule, lazy, **arguments)
+
+    return tf.function(nesterov, jit_compile=True, autograph=False, reduce_retracing=True)
+
+
+def _on_cpu(w: tf.Variable) -> bool:
+    return not any(name in w.device.lower() for name in ("gpu", "tpu"))
+
+
+def _threads() -> int:
+    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
+
+
+@cache
+def _compiles() -> bool:
+    """Whether this TensorFlow has XLA, which some builds lack."""
+    try:
+        with tf.init_scope(), tf.device("cpu"):
+            tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
+    except tf.errors.OpError:
+        return False
+    return True
+
+
+def sum_of_squares(x: Any) -> Any:
+    """Returns the sum of the squares of a tensor's elements, without a tensor of the squares."""
+    return 2 * tf.nn.l2_loss(x)

@@ -1,0 +1,268 @@
+"""From gradients to variables: one path, in the order in which things happen."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+
+from nagd_keras import keras_private as private
+from nagd_keras.backends.current import current
+from nagd_keras.directions.direction import Direction
+from nagd_keras.engine.averages import average
+from nagd_keras.engine.clipping import Clipping, clipped
+from nagd_keras.engine.kernels import formula, kernels
+from nagd_keras.engine.step import Kind, Restart, Step
+from nagd_keras.rules.nesterov import Coefficients, bounded, coefficients
+from nagd_keras.rules.restart import GRADIENT, leads_uphill, slows_down, speed
+from nagd_keras.state.scalars import COUNTERS, NUMBERS
+from nagd_keras.state.slots import ACCUMULATOR, DISPLACEMENT
+from nagd_keras.state.state import State
+from nagd_keras.tensors import computed_in, tensor, widest_dtype
+
+
+class Pipeline:
+    """What becomes of the gradients of one batch.
+
+    Attributes:
+        tracks_norm: whether the norm of the gradient is kept.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        state: State,
+        direction: Direction,
+        *,
+        restart: str | None,
+        skip: bool,
+        lazy: bool,
+    ) -> None:
+        """Takes the optimizer, whose settings of Keras are read when they are needed, and ours."""
+        self._optimizer, self._state, self._direction = optimizer, state, direction
+        self._directs = type(direction).direct is not Direction.direct  # else it is the gradient
+        self._restart, self._skip, self._lazy = restart, skip, lazy
+        self._dtypes: list[str] = []
+        self.tracks_norm = False
+
+    def settle(self, variables: Sequence[Any]) -> None:
+        """Takes the variables that the optimizer is built for."""
+        pairs = zip(variables, self._state.slots[DISPLACEMENT], strict=True)
+        self._dtypes = ["" if s is None else computed_in(w, s) for w, s in pairs]
+
+    def apply(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+        """Makes an update of variables from their gradients, or accumulates these."""
+        optimizer, numbers = self._optimizer, self._state.scalars
+        overwritten = [
+            (v, keras.ops.copy(tensor(v)))
+            for v in variables
+            if self._skip and getattr(v, "overwrite_with_gradient", False)
+        ]
+        gradients, variables = private.with_gradients(optimizer, gradients, variables)
+        gradients, variables = private.overwritten(optimizer, gradients, variables)
+        skipped = keras.ops.copy(numbers["skipped_updates"].value) if self._skip else None
+        if gradients:
+            gradients = self._received(gradients, variables)
+            if optimizer.gradient_accumulation_steps:
+                self._accumulate(gradients, variables)
+            else:
+                self._update(gradients, variables)
+        # A skipped update changes nothing: what Keras does around one is undone.
+        made = None
+        if skipped is not None:
+            made = keras.ops.equal(numbers["skipped_updates"].value, skipped)
+        average(optimizer, self._state, made)
+        for variable in variables:
+            if variable.constraint is not None:
+                _assign_if(made, variable, variable.constraint(tensor(variable)))
+        for variable, value in overwritten:
+            current.assign(variable, keras.ops.where(made, tensor(variable), value))
+        current.assign_add(private.batches(optimizer), 1)
+
+    def _received(self, gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
+        """Returns the gradients of the whole batch, as tensors, or rows where these will do."""
+        optimizer = self._optimizer
+        # Before anything else: so each replica clips and decides by the gradient of the whole
+        # batch, and the result does not depend on how many they are.
+        gradients = current.summed_over_replicas(list(gradients))
+        rows = current.in_place() and not optimizer.gradient_accumulation_steps
+        rows = rows and not self._directs
+        received = [
+            current.received(g, tuple(v.shape), rows, self._lazy)
+            for g, v in zip(gradients, variables, strict=True)
+        ]
+        scale = optimizer.loss_scale_factor
+        if scale is None:
+            return received
+        return [current.with_values(g, current.values(g) / scale) for g in received]
+
+    def _accumulate(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+        steps = self._optimizer.gradient_accumulation_steps
+        slots = self._state.slots[ACCUMULATOR]
+        sums = [slots[private.place(self._optimizer, v)] for v in variables]
+
+        def update_with_mean() -> None:
+            mean = [(g + tensor(s)) / steps for g, s in zip(gradients, sums, strict=True)]
+            self._update(mean, variables)
+            for s in slots:
+                current.assign(s, keras.ops.zeros(s.shape, s.dtype))
+
+        def add() -> None:
+            for g, s in zip(gradients, sums, strict=True):
+                current.assign(s, keras.ops.cast(tensor(s) + g, s.dtype))
+
+        due = keras.ops.equal((tensor(private.batches(self._optimizer)) + 1) % steps, 0)
+        current.branch(due, update_with_mean, add, self._all_variables())
+
+    def _update(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+        """Makes an update, unless it is to be skipped."""
+        optimizer = self._optimizer
+        clipping = clipped(
+            gradients,
+            clipnorm=optimizer.clipnorm,
+            global_clipnorm=optimizer.global_clipnorm,
+            clipvalue=optimizer.clipvalue,
+            needs_norm=self.tracks_norm,
+            needs_finite=self._skip,
+        )
+        make = partial(self._make, gradients, variables, clipping)
+        if self._skip:
+            count = partial(self._state.scalars.add, COUNTERS, skipped_updates=1)
+            current.branch(clipping.finite, make, count, self._all_variables())
+        else:
+            make()
+
+    def _make(self, gradients: Sequence[Any], variables: Sequence[Any], clipping: Clipping) -> None:
+        """Makes an update: direction, step, restart, count."""
+        scalars = self._state.scalars
+        numbers = scalars.read(NUMBERS)
+        values = self._state.hyperparameters.read(numbers)
+        changes: dict[str, Any] = {}
+        if clipping.norm is not None and self.tracks_norm:
+            changes["gradient_norm"] = clipping.norm
+        steps = self._steps(gradients, variables, values, clipping)
+        if self._restart is None:
+            self._run(steps)
+            scalars.add(COUNTERS, age=1, updates=1)
+        else:
+            counters = scalars.read(COUNTERS)
+
+            def decide(products: Sequence[Any]) -> Any:
+                restarts, now = self._decides(products, values["momentum"], numbers, counters)
+                changes.update({} if now is None else {"velocity_norm": now})
+                return restarts
+
+            there = {id(step.displacement) for step in steps}
+            slots = self._state.slots[DISPLACEMENT]
+            others = [s for s in slots if s is not None and id(s) not in there]
+            again = self._run(steps, Restart(self._restart, decide, others))
+            age, updates, restarts = (tensor(counters[x]) for x in ("age", "updates", "restarts"))
+            again = keras.ops.cast(again, age.dtype)
+            after = {
+                "age": (age + 1) * (1 - again),
+                "updates": updates + 1,
+                "restarts": restarts + again,
+            }
+            scalars.write(COUNTERS, counters, after)
+        if changes:
+            scalars.write(NUMBERS, numbers, changes)
+
+    def _steps(
+        self,
+        gradients: Sequence[Any],
+        variables: Sequence[Any],
+        values: Mapping[str, Any],
+        clipping: Clipping,
+    ) -> list[Step]:
+        """Returns the step of each variable, without those that are frozen."""
+        slots, common, steps = self._state.slots[DISPLACEMENT], {}, []
+        decays = values["weight_decay"] is not None
+        for n, (gradient, variable) in enumerate(zip(gradients, variables, strict=True)):
+            i = private.place(self._optimizer, variable)
+            decay = decays and private.decays(self._optimizer, variable)
+            kind = Kind(self._dtypes[i], self._state.factors[i], decay)
+            if kind.factor == 0:  # Whatever the gradient; the displacement never leaves zero.
+                continue
+            scale = clipping.scale if clipping.scales is None else clipping.scales[n]
+            if self._directs:
+                gradient = self._directed(gradient, i, kind, scale, clipping.bound)
+            if kind not in common:
+                common[kind] = self._coefficients(values, kind, clipping)
+            c, scale = common[kind], None
+            if clipping.scales is not None and not self._directs:
+                scale = _cast(clipping.scales[n], kind.dtype)
+                c = c.scaled(scale)
+            steps.append(Step(variable, slots[i], gradient, c, scale))
+        return steps
+
+    def _coefficients(
+        self, values: Mapping[str, Any], kind: Kind, clipping: Clipping
+    ) -> Coefficients:
+        eps, m = (_cast(values[name], kind.dtype) for name in ("learning_rate", "momentum"))
+        if kind.factor != 1:
+            eps = eps * kind.factor
+        decay = eps * _cast(values["weight_decay"], kind.dtype) if kind.decays else None
+        step = self._direction.step_length(eps, m)
+        if self._directs:  # Its gradients were clipped before.
+            return coefficients(step, m, decay)
+        bound = clipping.bound and _cast(tensor(clipping.bound), kind.dtype)
+        c = coefficients(step, m, decay, bound)
+        return c if clipping.scale is None else c.scaled(_cast(clipping.scale, kind.dtype))
+
+    def _directed(self, gradient: Any, place: int, kind: Kind, scale: Any, bound: Any) -> Any:
+        """Returns the direction of a variable, and keeps what the direction remembers of it."""
+        gradient = keras.ops.cast(gradient, kind.dtype)
+        if scale is not None:
+            gradient = gradient * _cast(scale, kind.dtype)
+        slots = {name: self._state.slots[name][place] for name in self._direction.slots}
+        before = {name: keras.ops.cast(tensor(s), kind.dtype) for name, s in slots.items()}
+        t = keras.ops.cast(self._state.scalars["updates"].value + 1, kind.dtype)
+        direction, after = self._direction.direct(bounded(gradient, bound), before, t)
+        for name, slot in slots.items():
+            current.assign(slot, keras.ops.cast(after[name], slot.dtype))
+        return direction
+
+    def _run(self, steps: Sequence[Step], restart: Restart | None = None) -> Any:
+        update = kernels.update if current.in_place() else formula.update
+        return update(steps, self._lazy, restart)
+
+    def _decides(
+        self,
+        products: Sequence[Any],
+        momentum: Any,
+        numbers: Mapping[str, Any],
+        counters: Mapping[str, Any],
+    ) -> tuple[Any, Any]:
+        """Returns whether to restart, and the speed to be kept, if the scheme needs it."""
+        dtype = widest_dtype(products)
+        total = sum(keras.ops.cast(x, dtype) for x in products)
+        if self._restart == GRADIENT:
+            return leads_uphill(total), None
+        before = tensor(numbers["velocity_norm"])
+        now = speed(total, keras.ops.cast(tensor(momentum), dtype))
+        now = keras.ops.cast(now, self._state.scalars.variables[NUMBERS].dtype)
+        before = keras.ops.cast(before, now.dtype)
+        return slows_down(now, before, tensor(counters["age"])), now
+
+    def update_one(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Updates one variable and its displacement; nothing is decided about all variables."""
+        rows = current.in_place() and not self._directs
+        gradient = current.received(gradient, tuple(variable.shape), rows, self._lazy)
+        values = self._state.hyperparameters.read(self._state.scalars.read(NUMBERS))
+        values["learning_rate"] = current.scalar(learning_rate)
+        self._run(self._steps([gradient], [variable], values, Clipping()))
+
+    def _all_variables(self) -> list[Any]:
+        return [*self._state.trained, *self._state.variables()]
+
+
+def _assign_if(condition: Any, variable: Any, value: Any) -> None:
+    """Sets a variable where a condition holds, or in any case if there is none."""
+    if condition is not None:
+        value = keras.ops.where(condition, value, tensor(variable))
+    current.assign(variable, value)
+
+
+def _cast(x: Any, dtype: str) -> Any:
+    # A number, known where nothing is compiled, is taken for one of whatever dtype.
+    return x if isinstance(x, (int, float)) else keras.ops.cast(x, dtype)

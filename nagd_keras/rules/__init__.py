@@ -1,0 +1,1 @@
+"""The mathematics: pure functions of tensors, in operations of Keras."""

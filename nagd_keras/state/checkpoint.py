@@ -1,0 +1,84 @@
+"""TensorFlow's own checkpoints, which restore variables by their positions.
+
+A note of the names goes with them, so that the positions are those of the same names.
+"""
+
+from typing import Any
+
+from nagd_keras.state.archive import FORMAT, LOOK_AHEAD, Pending, Saved, checksum
+from nagd_keras.state.loading import load_extras
+from nagd_keras.state.matching import matched
+from nagd_keras.tensors import values_of
+
+
+def note(state: Any) -> dict[str, Any]:
+    """Returns what is to be written into a checkpoint beside the variables."""
+    if state.pending is not None and not state.pending.restored:
+        state.check_not_pending()
+    found: dict[str, Any] = {}
+    state.saved().write(found, only=LOOK_AHEAD)
+    return found
+
+
+def read_note(state: Any, note: Any) -> None:
+    """Compares a note with the optimizer, before its variables are restored."""
+    saved = Saved.read(note, only=LOOK_AHEAD)
+    if saved is None:
+        state.pending = None
+        return
+    if saved.format != FORMAT:
+        raise ValueError(
+            "The checkpoint was written by an earlier version of nagd_keras, whose optimizer had a "
+            "variable for each number. TensorFlow restores variables by position, so it cannot be "
+            "restored here. Nothing was restored. Restore it with that version and save the model "
+            "in Keras' own format, which every version loads."
+        )
+    if state.optimizer.built:
+        _check_order(state, saved)
+    # What is loaded last counts.
+    waits = saved.built and not state.optimizer.built
+    state.pending = Pending(saved, restored=True) if waits else None
+    state.notes.replace(saved.notes)
+
+
+def check_pending(state: Any) -> None:
+    """Compares what TensorFlow has restored into a new optimizer with the note that came before.
+
+    Raises:
+        ValueError: if the variables are others, or were not restored.
+    """
+    _check_restored(state, _check_order(state, state.pending.saved))
+    state.pending = None
+
+
+def _check_restored(state: Any, saved: Saved) -> None:
+    """Raises unless TensorFlow restored the slots when they were made."""
+    lost = [
+        str(name)
+        for name, variable in state.named().items()
+        if name.path and checksum(values_of(variable)) != saved.checksums[name]
+    ]
+    if lost:
+        raise ValueError(
+            "A checkpoint was restored before the optimizer was built, and TensorFlow did not "
+            f"restore {len(lost)} of its variables, such as the {lost[0]}, when they were "
+            "made. Build the optimizer first, optimizer.build(model.trainable_variables), and "
+            "restore the checkpoint again."
+        )
+
+
+def _check_order(state: Any, saved: Saved) -> Saved:
+    if saved.built:  # The variables may be restored after this.
+        saved = matched(saved, state.trained, compare=False)
+    names = [name for name in saved.arrays if name.slot != LOOK_AHEAD]
+    here = list(state.named())
+    if names != here:
+        moved = [f"{a} for {b}" for a, b in zip(names, here, strict=False) if a != b]
+        raise ValueError(
+            "The checkpoint's optimizer has other variables, or the same in another order: "
+            f"{len(names)} there, {len(here)} here; first difference: "
+            f"{moved[0] if moved else 'their number'}. TensorFlow restores them by position. "
+            "Nothing was restored. Use the model and the settings that were saved."
+        )
+    load_extras(state, saved)
+    return saved

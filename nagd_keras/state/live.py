@@ -1,0 +1,194 @@
+"""The hyperparameters of one optimizer: read, set and scaled while it trains."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import keras
+from keras.optimizers.schedules import LearningRateSchedule
+
+from nagd_keras import keras_private as private
+from nagd_keras.backends.current import current
+from nagd_keras.hyperparameters import Hyperparameter, loadable, value_dtype
+from nagd_keras.state.scalars import Scalars
+from nagd_keras.tensors import is_array, is_symbolic, number, tensor
+
+
+class Hyperparameters:
+    """The hyperparameters of one optimizer.
+
+    Each has a source: a number, which is kept among the optimizer's scalars under its name, a
+    schedule, a callable, or None.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        kinds: Mapping[str, Hyperparameter],
+        given: Mapping[str, Any],
+        scalars: Scalars,
+    ) -> None:
+        """Takes what `Hyperparameter.checked` returned for each.
+
+        Args:
+            optimizer: whose hyperparameters they are.
+            kinds: what was declared, by name.
+            given: the values, by name.
+            scalars: where numbers are kept.
+        """
+        self._optimizer, self.kinds, self._scalars = optimizer, kinds, scalars
+        self.sources: dict[str, Any] = {}
+        for name, kind in kinds.items():
+            value = given[name]
+            is_number = isinstance(value, float)
+            self.sources[name] = scalars if is_number else value
+            scalars.number(name, value if is_number else 0.0, used=is_number)
+            if kind.scaled:
+                # Always in use: a schedule may still take the place of a number.
+                scalars.number(kind.factor, 1.0)
+
+    def given_as(self, name: str) -> str:
+        """Returns what a hyperparameter is: "number", "schedule", "callable" or "None"."""
+        source = self.sources[name]
+        if source is self._scalars:
+            return "number"
+        if isinstance(source, LearningRateSchedule):
+            return "schedule"
+        return "None" if source is None else "callable"
+
+    def now(self, name: str) -> Any:
+        """Returns the value of the next update: a scalar that can be set, a tensor or a number."""
+        return self._now(name, self._scalars)
+
+    def read(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns all values of an update, from the numbers that were read for it."""
+        values = {name: self._now(name, numbers) for name in self.kinds}
+        return {name: None if x is None else current.scalar(x) for name, x in values.items()}
+
+    def _now(self, name: str, numbers: Any) -> Any:
+        kind, source = self.kinds[name], self.sources[name]
+        if source is None:
+            return None
+        if source is self._scalars:
+            return numbers[name]
+        value = kind.given(source, partial(self._step, kind))
+        if not (kind.scaled and isinstance(source, LearningRateSchedule)):
+            return value
+        value, factor = tensor(value), numbers[kind.factor]
+        return value * keras.ops.cast(getattr(factor, "value", factor), value.dtype)
+
+    def _step(self, kind: Hyperparameter) -> Any:
+        """Returns the step at which a schedule is read."""
+        if kind.clock == "age":
+            return self._scalars["age"].value + 1
+        return private.batches(self._optimizer)
+
+    def set(self, name: str, value: Any) -> None:
+        """Sets the number of a hyperparameter, which takes effect in the next update.
+
+        Raises:
+            TypeError: if it was not given as a number, or `value` is none.
+            ValueError: if `value` is out of range.
+        """
+        kind, source = self.kinds[name], self.sources[name]
+        if value is None and source is None:
+            return
+        if kind.scaled and isinstance(source, LearningRateSchedule) and not callable(value):
+            self._scale_to(kind, value)
+            return
+        self._check_settable(kind, source, value)
+        if is_symbolic(value):  # Inside a compiled step the value is not known yet.
+            value = keras.ops.reshape(value, ())
+        else:
+            value = kind.number(value, alternatives="")
+        self._scalars[name].assign(value)
+
+    def _check_settable(self, kind: Hyperparameter, source: Any, value: Any) -> None:
+        name = kind.name
+        if callable(value) and not is_array(value):
+            raise TypeError(
+                f"`{name}` can be set to a number only. Received: {name}={value!r}. A compiled "
+                f"step would not see a new schedule or callable: make a new optimizer with "
+                f"{name}={value!r} instead."
+            )
+        if source is None:
+            raise TypeError(
+                f"This optimizer was built without {name}, and a compiled step has no place for "
+                f"one. Received: {name}={value!r}. Make the optimizer with {name}=0.0 to set it "
+                "while training."
+            )
+        if source is not self._scalars:
+            raise TypeError(
+                f"This optimizer was built with {name}={source!r}, so its {name} follows that and "
+                f"cannot be set. Received: {name}={value!r}. Make the optimizer with a number as "
+                f"{name} to set it while training."
+            )
+
+    def replace(self, name: str, source: Any) -> None:
+        """Gives a hyperparameter a schedule or a callable, before any step is compiled."""
+        self.sources[name] = self.kinds[name].checked(source)
+        self._scalars.drop(name)
+
+    def _scale_to(self, kind: Hyperparameter, value: Any) -> None:
+        """Scales a schedule, so that it has a value now."""
+        now = kind.given(self.sources[kind.name], partial(self._step, kind))
+        factor = self._scalars[kind.factor]
+        if is_symbolic(value) or is_symbolic(now):  # Within a compiled step neither is known.
+            ratio = keras.ops.cast(value, value_dtype()) / keras.ops.cast(now, value_dtype())
+            factor.assign(ratio)
+            return
+        now, value = number(now), kind.number(value, alternatives="")
+        if value == now == 0:
+            return  # No ratio can be told, and none is needed.
+        if now == 0:
+            step = int(number(self._step(kind)))
+            raise ValueError(
+                "Setting a learning rate that follows a schedule scales the schedule, but its "
+                f"value is 0 at step {step}. Received: {kind.name}={value}, schedule: "
+                f"{self.sources[kind.name]!r}. Set it at another step, or give the optimizer a "
+                "number."
+            )
+        # Which refuses a ratio that has no place in a float32.
+        factor.assign(kind.number(value / now, f"{value / now} times {now}", alternatives=""))
+
+    def scale_of(self, name: str) -> Any:
+        """Returns what a hyperparameter can be multiplied by: the number, or a schedule's factor.
+
+        None where a callable gives it.
+        """
+        places = {"number": name, "schedule": self.kinds[name].factor}
+        place = places.get(self.given_as(name))
+        return None if place is None else self._scalars[place]
+
+    def scale(self, name: str, factor: float) -> None:
+        """Multiplies a hyperparameter, now and at all steps to come.
+
+        Raises:
+            TypeError: if a callable gives it, or the factor is not a number.
+            ValueError: if the result is out of range.
+        """
+        kind, scale = self.kinds[name], self.scale_of(name)
+        if scale is None:
+            self._check_settable(kind, self.sources[name], factor)
+        factor = kind.number(factor, f"the factor {factor!r}", alternatives="")
+        product = number(scale) * factor
+        scale.assign(kind.number(product, f"{factor!r} times it", alternatives=""))
+
+    def config(self) -> dict[str, Any]:
+        """Returns what stands for each in an optimizer's config, live numbers as they are now.
+
+        Raises:
+            ValueError: for a schedule or a callable that Keras would not load again.
+        """
+        return {name: self.config_of(name) for name in self.kinds}
+
+    def config_of(self, name: str) -> Any:
+        """Returns what stands for one in a config."""
+        source = self.sources[name]
+        if source is None:
+            return None
+        if source is not self._scalars:
+            return loadable(name, source)
+        value = self._scalars[name].numpy()
+        # The shortest decimal that gives it back: 0.9, not 0.8999999761581421.
+        return float(str(value))

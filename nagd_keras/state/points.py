@@ -1,0 +1,93 @@
+"""Which of Nesterov's two points the model's variables hold, and the way from one to the other."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from nagd_keras.rules.nesterov import iterate, look_ahead
+from nagd_keras.tensors import tensor, wide_dtype
+
+
+class Points:
+    """Swaps variables between the look-ahead point, where they train, and the iterate.
+
+    theta = w - s is rounded, so that theta + s is not always w again. While the variables hold the
+    iterate, the look-ahead point is therefore remembered, and saved with the optimizer's state: so
+    that training goes on from the same bits. What is remembered counts only as long as it explains
+    what the variables hold; where they were set to something else meanwhile, that is the new
+    iterate.
+
+    A swap that is interrupted between two variables is completed or undone by the next one:
+    `at_iterate` is set before the first variable moves, and cleared after the last one is back.
+
+    Attributes:
+        at_iterate: whether the variables hold the iterate.
+    """
+
+    def __init__(self) -> None:
+        """Begins at the look-ahead point."""
+        self.at_iterate = False
+        self._remembered: dict[int, Any] | None = None  # by the variables' places
+
+    def to_iterate(self, variables: Sequence[Any], displacements: Sequence[Any]) -> None:
+        """Makes the variables hold the iterate, if they do not."""
+        if self.at_iterate:
+            return
+        moving = _moving(variables, displacements)
+        iterates = {i: _moved(iterate, variables[i], displacements[i]) for i in moving}
+        self._remembered = {i: keras.ops.copy(tensor(variables[i])) for i in moving}
+        self.at_iterate = True
+        for i, theta in iterates.items():
+            variables[i].assign(theta)
+
+    def to_look_ahead(self, variables: Sequence[Any], displacements: Sequence[Any]) -> None:
+        """Makes the variables hold the look-ahead point, if they do not."""
+        if not self.at_iterate:
+            return
+        remembered = self._remembered
+        # Those that moved, though they may be frozen by now.
+        moved = _moving(variables, displacements) if remembered is None else list(remembered)
+        values = {i: _moved(look_ahead, variables[i], displacements[i]) for i in moved}
+        for i, w in (remembered or {}).items():
+            explained = _explains(w, variables[i], displacements[i])
+            values[i] = keras.ops.where(explained, w, values[i])
+        self._remembered = values
+        for i, value in values.items():
+            variables[i].assign(value)
+        self.forget()
+
+    def forget(self) -> None:
+        """Takes what the variables hold for the look-ahead point."""
+        self.at_iterate, self._remembered = False, None
+
+    def remembered(self) -> dict[int, Any]:
+        """Returns the look-ahead point, by the places of the variables that have left it."""
+        return dict(self._remembered or {}) if self.at_iterate else {}
+
+    def remember(self, at_iterate: bool, point: Mapping[int, Any]) -> None:
+        """Takes what was saved."""
+        self.at_iterate = at_iterate
+        self._remembered = {i: keras.ops.convert_to_tensor(w) for i, w in point.items()} or None
+
+
+def _moving(variables: Sequence[Any], displacements: Sequence[Any]) -> list[int]:
+    """Returns the places of the variables that are trained.
+
+    Those without a displacement take no update. Those that were frozen after some training have an
+    old one; the function that is trained has them where they are.
+    """
+    pairs = zip(variables, displacements, strict=True)
+    return [i for i, (w, s) in enumerate(pairs) if s is not None and w.trainable]
+
+
+def _moved(rule: Any, x: Any, s: Any) -> Any:
+    """Returns rule(x, s), computed in no less than float32 and rounded once to the dtype of x."""
+    wide = wide_dtype(x)
+    return keras.ops.cast(rule(keras.ops.cast(x, wide), keras.ops.cast(s, wide)), x.dtype)
+
+
+def _explains(w: Any, variable: Any, s: Any) -> Any:
+    """Where a variable holds the iterate of a look-ahead point w, or w itself already."""
+    x = tensor(variable)
+    return keras.ops.logical_or(keras.ops.equal(_moved(iterate, w, s), x), keras.ops.equal(w, x))

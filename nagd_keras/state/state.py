@@ -1,0 +1,183 @@
+"""What an optimizer keeps, saved and loaded by name, all of it or nothing."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from nagd_keras import keras_private as private
+from nagd_keras.backends.current import current
+from nagd_keras.state import checkpoint, loading
+from nagd_keras.state.archive import LOOK_AHEAD, Name, Pending, Saved, fingerprint
+from nagd_keras.state.live import Hyperparameters
+from nagd_keras.state.matching import paths_of
+from nagd_keras.state.notes import Notes
+from nagd_keras.state.points import Points
+from nagd_keras.state.scalars import Scalars
+from nagd_keras.state.slots import DISPLACEMENT, Slots
+from nagd_keras.tensors import values_of
+
+
+class State:
+    """The state of one optimizer.
+
+    Attributes:
+        optimizer: the optimizer.
+        scalars: the numbers that belong to no variable.
+        hyperparameters: the sources of the hyperparameters.
+        slots: what belongs to a variable.
+        points: which of Nesterov's points the variables hold.
+        notes: what callbacks remember.
+        factors: of the variables' learning rates, in the order of the variables.
+        from_config: whether the settings came from a file, as the state will then.
+        knows_factors: whether a loaded state said which variables have which factors.
+        pending: a state that was loaded before the optimizer was built.
+    """
+
+    hyperparameters: Hyperparameters
+
+    def __init__(self, optimizer: Any, scalars: Scalars) -> None:
+        """Takes the optimizer, and a registry of numbers."""
+        self.optimizer = optimizer
+        self.scalars = scalars
+        self.slots, self.points, self.notes = Slots(), Points(), Notes()
+        self.factors: list[float] = []
+        self.from_config = self.knows_factors = False
+        self.pending: Pending | None = None
+
+    # What there is
+
+    @property
+    def trained(self) -> list[Any]:
+        """The model's variables that the optimizer was built for."""
+        return private.trained(self.optimizer) if self.optimizer.built else []
+
+    def variables(self) -> list[Any]:
+        """Returns all variables: numbers first, then the slots, one kind after the other.
+
+        Keras' older format knows only their order.
+        """
+        slots = [slot for _, _, slot in self.slots.items()]
+        known = {id(slot) for slot in slots}
+        return [v for v in private.all_variables(self.optimizer) if id(v) not in known] + slots
+
+    def named(self) -> dict[Name, Any]:
+        """Returns what is saved, by name: variables, and scalars that are set alike."""
+        packed = {id(v) for v in self.scalars.variables.values()}
+        slots = {id(slot): (kind, place) for kind, place, slot in self.slots.items()}
+        paths = paths_of(self.trained)
+        named: dict[Name, Any] = {}
+        scalars = {Name(name): scalar for name, scalar in self.scalars.used().items()}
+        for variable in self.variables():
+            if id(variable) in slots:
+                kind, place = slots[id(variable)]
+                named[Name(kind, paths[place])] = variable
+            elif id(variable) not in packed:
+                name = Name(variable.name)
+                while name in named or name in scalars:  # Those of a derived class, perhaps.
+                    name = Name(f"{name.slot}#")
+                named[name] = variable
+        return {**scalars, **named}
+
+    def check_not_pending(self) -> None:
+        """Raises where a state was loaded whose slots wait for the variables.
+
+        Raises:
+            ValueError: there.
+        """
+        if self.pending is not None:
+            raise ValueError(
+                "A state was loaded before the optimizer was built, and its slots wait for the "
+                "variables. Call optimizer.build(model.trainable_variables) first, so that the "
+                "optimizer knows them."
+            )
+
+    def not_decayed(self) -> list[str]:
+        """Returns the paths of the variables that are excluded from weight decay."""
+        pairs = zip(paths_of(self.trained), self.trained, strict=True)
+        return [path for path, v in pairs if not private.decays(self.optimizer, v)]
+
+    # Saving
+
+    def save(self, store: Any) -> None:
+        """Writes the state into a store of Keras' saving."""
+        self.saved().write(store)
+
+    def saved(self) -> Saved:
+        """Returns the present state, as it is saved."""
+        if self.pending is not None and self.pending.saved is None:
+            self.check_not_pending()
+        present = {name: values_of(v) for name, v in self.named().items()}
+        notes = self.notes.all()
+        if self.pending is not None and self.pending.saved is not None:
+            saved = self.pending.saved
+            return replace(saved, arrays={**saved.arrays, **present}, notes=notes)
+        paths = paths_of(self.trained)
+        for i, w in self.points.remembered().items():
+            present[Name(LOOK_AHEAD, paths[i])] = values_of(w)
+        prints = {path: fingerprint(v) for path, v in zip(paths, self.trained, strict=True)}
+        return Saved(
+            present,
+            self.optimizer.built,
+            paths,
+            {path: crc for path, crc in prints.items() if crc is not None},
+            self.not_decayed(),
+            {path: f for path, f in zip(paths, self.factors, strict=False) if f != 1},
+            self.points.at_iterate,
+            notes,
+        )
+
+    # Loading; see loading.py
+
+    def load(self, store: Any) -> None:
+        """Reads what `save` wrote."""
+        loading.load(self, store)
+
+    def load_pending(self) -> None:
+        """Gives the slots, once they are there, the values that were loaded before."""
+        if self.pending is not None and self.pending.restored:
+            with current.lifted():
+                checkpoint.check_pending(self)
+        else:
+            loading.load_pending(self)
+
+    def set_in_order(self, weights: Sequence[Any]) -> None:
+        """Sets all variables, in the order of `variables`; slots wait if they are not there yet."""
+        loading.set_in_order(self, weights)
+
+    def exclude(self, paths: Collection[str]) -> None:
+        """Excludes the variables with these paths, and no others, from weight decay."""
+        pairs = zip(paths_of(self.trained), self.trained, strict=True)
+        self.optimizer.exclude_from_weight_decay(var_list=[v for p, v in pairs if p in paths])
+
+    # Undoing a load
+
+    def beside_variables(self) -> tuple[Any, ...]:
+        """Returns what is kept beside the variables, for `put_back`."""
+        points = self.points.at_iterate, self.points.remembered()
+        return self.pending, points, self.notes.all(), self.not_decayed()
+
+    def put_back(self, kept: tuple[Any, ...]) -> None:
+        """Undoes what loading did since `beside_variables`, except to the variables."""
+        self.pending, points, notes, not_decayed = kept
+        self.points.remember(*points)
+        self.notes.replace(notes)
+        if self.not_decayed() != not_decayed:
+            self.exclude(not_decayed)
+
+    # TensorFlow's own checkpoints; see checkpoint.py
+
+    def checkpoint_note(self) -> dict[str, Any]:
+        """Returns what is to be written into a checkpoint beside the variables."""
+        return checkpoint.note(self)
+
+    def read_checkpoint_note(self, note: Any) -> None:
+        """Compares a note with the optimizer, before its variables are restored."""
+        checkpoint.read_note(self, note)
+
+    # The two points
+
+    def swap(self, to_iterate: bool) -> None:
+        """Makes the model's variables hold the iterate, or the look-ahead point."""
+        self.check_not_pending()
+        go = self.points.to_iterate if to_iterate else self.points.to_look_ahead
+        go(self.trained, self.slots[DISPLACEMENT])
