@@ -447,6 +447,11 @@ class NAGD(keras.optimizers.Optimizer):
         return self._restart
 
     @property
+    def learning_rate_multipliers(self) -> dict[str, float] | None:
+        """The factors of learning rates by regular expressions, or None."""
+        return checked_multipliers(self._multipliers)
+
+    @property
     def restarts(self) -> Any:
         """How often the momentum was reset."""
         return self.state.scalars["restarts"]

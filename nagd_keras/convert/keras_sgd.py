@@ -172,7 +172,7 @@ def _check_nagd(optimizer: Any) -> None:
                 f"a {given}. Only one with {name} given as a number can be converted; go on "
                 "with NAGD, or make a new one with a number."
             )
-    multipliers = optimizer.get_config()["learning_rate_multipliers"] or {}
+    multipliers = optimizer.learning_rate_multipliers or {}
     if factors := {key: factor for key, factor in multipliers.items() if factor != 1}:
         raise ValueError(
             "Keras' SGD has one learning rate for all variables. Received: a NAGD with "

@@ -206,7 +206,7 @@ def test_a_checkpoint_would_not_hold_a_state_that_waits(tmp_path):
     import tensorflow as tf
 
     optimizer = copy.deepcopy(fit(simple()).optimizer)
-    with pytest.raises(ValueError, match="Call optimizer.build"):
+    with pytest.raises(ValueError, match=r"Call optimizer\.build"):
         tf.train.Checkpoint(optimizer=optimizer).save(tmp_path / "checkpoint")
 
 
