@@ -34,7 +34,7 @@ class Callbacks:
 _SKIP, _TWO = {"skip_nonfinite": True}, {"gradient_accumulation_steps": 2}
 _SKIPS, _RESTARTS = ("skipped_updates",), ("restarts",)
 SETTINGS = {
-    "nothing else": Settings(),
+    "nothing else": Settings(long=True),
     "clipnorm": Settings({"clipnorm": 0.05}, long=True),
     "global_clipnorm": Settings({"global_clipnorm": 0.05}, long=True),
     "restart, gradient": Settings(
@@ -77,6 +77,7 @@ SETTINGS = {
         momentum=0.99,
         table=True,
         decides=_RESTARTS,
+        long=True,
     ),
     "embedding, slot_dtype": Settings({"slot_dtype": "float64"}, table=True, long=True),
 }
@@ -100,7 +101,7 @@ CALLBACKS = {
         long=True,
     ),
     "OneCycle": Callbacks(lambda: [callbacks.OneCycle(0.25)], long=True),
-    "AdaptiveRestart": Callbacks(lambda: [callbacks.AdaptiveRestart(every_n_batches=2)]),
+    "AdaptiveRestart": Callbacks(lambda: [callbacks.AdaptiveRestart(every_n_batches=2)], long=True),
     "EvaluateAtIterate": Callbacks(lambda: [callbacks.EvaluateAtIterate()], long=True),
     "HyperparameterMonitor": Callbacks(lambda: [callbacks.HyperparameterMonitor(norms=True)]),
     "StopAtTolerance": Callbacks(lambda: [callbacks.StopAtTolerance(0.9)], long=True),

@@ -316,7 +316,7 @@ def main(folder: Path, long: bool) -> dict[str, Any]:
         "callbacks": {
             name: callback(case) for name, case in CALLBACKS.items() if case.long == long
         },
-        "saved": saved(folder, inside=not long),
+        "saved": saved(folder, inside=long),
     }
     if long:
         return {
@@ -325,11 +325,11 @@ def main(folder: Path, long: bool) -> dict[str, Any]:
             "beside Keras": [beside_keras({}), beside_keras({"clipnorm": 0.05})],
             "adopted": adopted(),
             "range test": range_test(),
+            "scheduled": scheduled(),
         }
     return {
         **found,
         "live": live(),
-        "scheduled": scheduled(),
         "mixed_float16": mixed_float16(),
         "refused": refused(),
     }
