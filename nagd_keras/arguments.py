@@ -2,28 +2,32 @@
 
 import numbers
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.hyperparameters import Hyperparameter
 
+Number = TypeVar("Number", int, float)
 _REAL = ("float16", "bfloat16", "float32", "float64")
 
 
-def value(name: str, given: Any, supremum: float = float("inf")) -> float:
-    """Returns a number in [0, supremum); raises what `Hyperparameter.number` raises."""
-    return Hyperparameter(name, supremum).number(given, alternatives="")
+def value(name: str, given: Any, supremum: float = float("inf"), least: float = 0.0) -> float:
+    """Returns a number in [least, supremum); raises what `Hyperparameter.number` raises."""
+    number = Hyperparameter(name, supremum).number(given, alternatives="")
+    if number < least:
+        raise ValueError(f"`{name}` must be at least {least:g}. Received: {name}={given!r}.")
+    return number
 
 
-def positive(name: str, given: Any) -> float:
-    """Returns a number in (0, infinity); raises what `Hyperparameter.number` raises."""
+def positive(name: str, given: Any, above: float = 0.0) -> float:
+    """Returns a number in (above, infinity); raises what `Hyperparameter.number` raises."""
     number = value(name, given)
-    if number == 0:
-        raise ValueError(f"`{name}` must be larger than 0. Received: {name}={given!r}.")
+    if number <= above:
+        raise ValueError(f"`{name}` must be larger than {above:g}. Received: {name}={given!r}.")
     return number
 
 
@@ -50,6 +54,11 @@ def count(name: str, given: Any, least: int = 1) -> int:
     if not least <= number < 2**31:
         raise ValueError(f"{said}.")
     return number
+
+
+def optional(check: Callable[..., Number], name: str, given: Any, **limits: float) -> Number | None:
+    """Returns None, or what a check of this module returns."""
+    return None if given is None else check(name, given, **limits)
 
 
 def choice(name: str, given: Any, allowed: Sequence[str], alternatives: str = "") -> str:

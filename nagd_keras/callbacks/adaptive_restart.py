@@ -5,12 +5,12 @@ from typing import Any
 
 import keras
 
-from nagd_keras.arguments import count, value, verbosity
+from nagd_keras.arguments import count, optional, value, verbosity
 from nagd_keras.callbacks.executions import Executions
 from nagd_keras.callbacks.memory import notes_of, warn_if_behind
 from nagd_keras.callbacks.monitored import Monitored, RunningMean, is_rising
 from nagd_keras.callbacks.optimizers import nagd_of, synchronize
-from nagd_keras.callbacks.roles import check_alone, take
+from nagd_keras.callbacks.roles import take
 
 _ROLE, _NAME = "restart the momentum", "AdaptiveRestart"
 
@@ -75,15 +75,12 @@ class AdaptiveRestart(keras.callbacks.Callback):
         self._monitored = Monitored(monitor, "Adaptive restart")
         self._sign = -1.0 if is_rising(monitor, mode) else 1.0
         self.min_delta = value("min_delta", min_delta)
-        self.every_n_batches = None
-        if every_n_batches is not None:
-            self.every_n_batches = count("every_n_batches", every_n_batches)
+        self.every_n_batches = optional(count, "every_n_batches", every_n_batches)
         self.verbose = verbosity(verbose)
         # Without work per batch, Keras need not wait for it.
         self.async_safe = self.every_n_batches is None
         self._mean = RunningMean()
         self._executions = Executions()
-        self._compared = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer."""
@@ -99,9 +96,8 @@ class AdaptiveRestart(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins new means, and in epoch 0 without an earlier objective."""
-        self._mean, self._executions, self._compared = RunningMean(), Executions(), 0
+        self._mean, self._executions = RunningMean(), Executions(self.every_n_batches)
         optimizer = nagd_of(self.model, type(self).__name__)
-        check_alone(optimizer, _ROLE, self)
         notes = notes_of(optimizer, _NAME)
         if epoch == 0:
             notes.clear()
@@ -116,15 +112,8 @@ class AdaptiveRestart(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Compares the last n batches with those before."""
-        # Then this runs in another thread, which must not ask for the model: on JAX that gives the
-        # variables the values that the step at work has consumed.
-        if self.every_n_batches is None:
-            return
-        done = self._executions.done(self, batch)
-        if done // self.every_n_batches <= self._compared:
-            return
-        self._compared = done // self.every_n_batches
-        mean = self._monitored.read(logs)
+        done = self._executions.told(self, batch)
+        mean = self._monitored.read(logs) if done else None
         if mean is not None:
             synchronize(self.model)
             objective = self._mean.since_last(done, mean)

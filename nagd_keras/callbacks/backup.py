@@ -11,6 +11,7 @@ import keras
 from nagd_keras import keras_private as private
 from nagd_keras import saving
 from nagd_keras.arguments import count
+from nagd_keras.callbacks.optimizers import build
 
 _NAME = re.compile(r"epoch-([0-9]+)\.weights\.h5")
 
@@ -60,9 +61,8 @@ class Backup(keras.callbacks.Callback):
                 stays as it was.
         """
         private.start_at(self.model, None)  # which a fit that was interrupted may have left there
-        backups = self._backups()
         damaged = []
-        for epoch, path in sorted(backups.items(), reverse=True):
+        for epoch, path in self._backups():
             try:
                 saving.check(path)
             except saving.DamagedFileError as error:
@@ -70,7 +70,7 @@ class Backup(keras.callbacks.Callback):
                 continue
             for message in damaged:
                 warnings.warn(f"{message} Training resumes from {path}.", stacklevel=2)
-            _build(self.model)
+            build(self.model)  # so that all of the state is there before training
             saving.load_weights(self.model, path)
             # The one way to tell `fit`, which Keras' BackupAndRestore takes too.
             private.start_at(self.model, epoch)
@@ -94,21 +94,11 @@ class Backup(keras.callbacks.Callback):
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()
 
-    def _backups(self) -> dict[int, Path]:
-        """Returns the files of finished epochs, by the number of epochs that are done."""
-        if not self._folder.is_dir():
-            return {}
-        matches = {path: _NAME.fullmatch(path.name) for path in self._folder.iterdir()}
-        return {int(match[1]): path for path, match in matches.items() if match and path.is_file()}
+    def _backups(self) -> list[tuple[int, Path]]:
+        """Returns the number of epochs that are done, and the file of each, the newest first."""
+        matches = {path: _NAME.fullmatch(path.name) for path in self._folder.glob("epoch-*")}
+        return sorted(((int(m[1]), path) for path, m in matches.items() if m), reverse=True)
 
     def _delete_all_but(self, newest: int) -> None:
-        backups = sorted(self._backups().items(), reverse=True)
-        for _, path in backups[newest:]:
+        for _, path in self._backups()[newest:]:
             path.unlink(missing_ok=True)
-
-
-def _build(model: Any) -> None:
-    """Makes the variables of the optimizer, so that all of the state is there before training."""
-    optimizer = model.optimizer
-    if model.built and not optimizer.built:
-        optimizer.build(model.trainable_variables)

@@ -1,14 +1,11 @@
 """The losses of single batches, and logs from which some batches are left out."""
 
 import math
-from collections.abc import Iterable
-from contextlib import suppress
 from copy import copy
 from typing import Any, NamedTuple
 
 import keras
 
-from nagd_keras import keras_private as private
 from nagd_keras.callbacks.executions import Executions
 from nagd_keras.callbacks.monitored import RunningMean
 from nagd_keras.callbacks.optimizers import synchronize
@@ -63,7 +60,15 @@ class BatchLosses:
             callback: that of Keras which was told, and knows model and fit.
             batch: what it was told.
             logs: those of the batch.
+
+        Raises:
+            ValueError: if they do not have the loss.
         """
+        if self._monitor not in logs:
+            raise ValueError(
+                "The loss of each batch is looked at, but it is not in the logs of batches. "
+                f"Received: monitor={self._monitor!r}. There are: {', '.join(logs)}."
+            )
         done = self._executions.done(callback, batch)
         batches, self.done = done - self.done, done
         # A mean that is not finite stays so, and one that is huge hides what is added to it.
@@ -83,51 +88,3 @@ class BatchLosses:
             self._has_bad_metrics = True
         else:
             assign(metrics, self._metrics)
-
-
-def check_known(monitor: str, names: Iterable[str], *, as_ends: bool = False) -> None:
-    """Sees to it that the logs of batches have what is to be looked at.
-
-    Args:
-        monitor: its name.
-        names: those in the logs.
-        as_ends: whether the names in the logs may have others, those of outputs, before them.
-
-    Raises:
-        ValueError: if it is not there.
-    """
-    names = list(dict.fromkeys(names))
-    is_of_epochs = monitor.startswith("val_")
-    ends = as_ends and not is_of_epochs and monitor.endswith(tuple(names))
-    if monitor in names or ends:
-        return
-    note = " What begins with val_ is known at the end of an epoch only." if is_of_epochs else ""
-    raise ValueError(
-        "The loss of each batch is looked at, but the logs of batches do not have what was asked "
-        f"for. Received: monitor={monitor!r}. There are: {', '.join(names)}.{note}"
-    )
-
-
-def check_before_training(monitor: str, model: Any) -> None:
-    """Does what `check_known` does as far as it can be told before the first step.
-
-    Raises:
-        ValueError: if what is to be looked at cannot be in the logs.
-    """
-    if type(model).train_step is not keras.Model.train_step:
-        return  # It may log whatever it likes.
-    config = private.compile_settings(model)
-    given = keras.tree.flatten([config.get("metrics"), config.get("weighted_metrics")])
-    names = ["loss", *(name for metric in given for name in _names(metric))]
-    with suppress(Exception):  # Metrics that are not built yet raise errors of many kinds.
-        names = [*model.get_metrics_result(), *names]
-    check_known(monitor, names, as_ends=len(getattr(model, "outputs", None) or ()) != 1)
-
-
-def _names(metric: Any) -> list[str]:
-    """Returns the names that a metric which was given to `compile` may have in the logs."""
-    names = [metric if isinstance(metric, str) else getattr(metric, "name", None)]
-    with suppress(Exception):  # Of what Keras does not know it raises errors of many kinds.
-        found = keras.metrics.get(metric)
-        names += [getattr(found, "name", None), getattr(found, "__name__", None)]
-    return [name for name in names if isinstance(name, str)]

@@ -63,8 +63,6 @@ def first_inputs(x: Any) -> Any:
     Raises:
         ValueError: if its batches can be had only once, or there are none.
     """
-    if isinstance(x, keras.utils.PyDataset):
-        return keras.utils.unpack_x_y_sample_weight(x[0])[0]
     batches = iter(x)
     batch = None if batches is x else next(batches, None)
     if batch is None:

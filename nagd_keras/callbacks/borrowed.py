@@ -13,8 +13,6 @@ from nagd_keras.backends.current import current
 from nagd_keras.callbacks.optimizers import synchronize
 from nagd_keras.tensors import tensor
 
-_ABSENT = object()
-
 
 @contextlib.contextmanager
 def borrowed(model: Any) -> Iterator[Any]:
@@ -32,7 +30,7 @@ def borrowed(model: Any) -> Iterator[Any]:
             held += each.variables
     distinct = {id(variable): variable for variable in held}.values()
     values = [(variable, keras.ops.copy(tensor(variable))) for variable in distinct]
-    attributes = {name: vars(model).get(name, _ABSENT) for name in private.SET_BY_FIT}
+    attributes = {name: vars(model)[name] for name in private.SET_BY_FIT if name in vars(model)}
     try:
         private.start_at(model, None)
         if model.steps_per_execution != 1:
@@ -46,10 +44,11 @@ def borrowed(model: Any) -> Iterator[Any]:
         for variable, value in values:
             variable.assign(value)
         if attributes["train_function"] is None and attributes["steps_per_execution"] == 1:
-            del attributes["train_function"]  # What was compiled is what a fit would compile.
-        for name, was in attributes.items():
-            if was is not _ABSENT:
-                setattr(model, name, was)
+            # What was compiled is what a fit would compile.
+            attributes["train_function"] = model.train_function
+        for name in private.SET_BY_FIT:
+            if name in attributes:
+                setattr(model, name, attributes[name])
             elif name in vars(model):
                 delattr(model, name)
 
@@ -64,18 +63,3 @@ def _generators_kept() -> Iterator[None]:
     finally:
         random.setstate(held[0])
         np.random.set_state(held[1])  # noqa: NPY002
-
-
-def build(model: Any, first_inputs: Any) -> None:
-    """Builds what is not built of a model and its optimizer.
-
-    Args:
-        model: a compiled model.
-        first_inputs: a function that returns the inputs of a batch, called if the model needs it.
-    """
-    strategy = getattr(model, "distribute_strategy", None)  # which TensorFlow's models have
-    with contextlib.nullcontext() if strategy is None else strategy.scope():
-        if not model.built:
-            model(first_inputs())
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)

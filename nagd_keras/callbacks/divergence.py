@@ -39,21 +39,16 @@ class Divergence:
 
 def report(events: Sequence[Divergence], max_rollbacks: int, left_out: int) -> str:
     """Returns what there is to say of a run that was stopped at the last of the events."""
-    last, more = events[-1], len(events) - _REPORTED
-    lines = [f"  ({more} before these)"] if more > 0 else []
-    lines += [f"  {event}" for event in events[-_REPORTED:]]
-    begin = (
+    last = events[-1]
+    seen = "\n".join(f"  {event}" for event in events[-_REPORTED:])
+    return (
         f"DivergenceGuard stopped training in epoch {last.epoch}, at a bad batch after "
         f"{max_rollbacks} rollbacks (max_rollbacks). The model has its last good state, that of "
-        f"{last.restored}. What was seen:"
+        f"{last.restored}. What was seen last:\n{seen}\n"
+        f"Batches that were put down to the data besides: {left_out}. Look at the data of these "
+        "batches: NAGD(skip_nonfinite=True) and DivergenceGuard(patience=2) leave out spoiled "
+        "ones. If they are sound, lower the learning rate or clip the gradients."
     )
-    also = f"Besides, {left_out} batches were put down to the data. " if left_out else ""
-    end = (
-        f"{also}Look at the data of these batches: NAGD(skip_nonfinite=True) and "
-        "DivergenceGuard(patience=2) leave out spoiled ones. If they are sound, lower the learning "
-        "rate or clip the gradients."
-    )
-    return "\n".join([begin, *lines, end])
 
 
 def named(variables: Sequence[Any]) -> str:

@@ -5,22 +5,12 @@ from typing import Any
 
 import keras
 
-from nagd_keras.arguments import count, positive, verbosity
-from nagd_keras.callbacks.batch_losses import (
-    BatchLoss,
-    BatchLosses,
-    check_before_training,
-    check_known,
-)
+from nagd_keras.arguments import count, optional, positive, verbosity
+from nagd_keras.callbacks.batch_losses import BatchLoss, BatchLosses
 from nagd_keras.callbacks.divergence import Divergence, named, report
-from nagd_keras.callbacks.guard_checks import (
-    check_weights,
-    checked_factor,
-    checked_monitor,
-    checked_threshold,
-)
-from nagd_keras.callbacks.optimizers import nagd_of, synchronize
-from nagd_keras.callbacks.roles import check_alone, take
+from nagd_keras.callbacks.monitored import checked_monitor, rises
+from nagd_keras.callbacks.optimizers import build, nagd_of, synchronize
+from nagd_keras.callbacks.roles import take
 from nagd_keras.callbacks.rollbacks import Rollbacks
 from nagd_keras.callbacks.snapshots import Kept, Reading, State, Watched
 from nagd_keras.callbacks.spikes import KNOWN, Spikes
@@ -88,8 +78,9 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     Raises:
         TypeError, ValueError: for an argument out of its range; before the first step, if the
-            optimizer is not a NAGD, or a callable gives its learning rate, if `monitor` is not in
-            the logs, if the weights are not finite, or if there is another DivergenceGuard.
+            optimizer is not a NAGD, or a callable gives its learning rate, if the weights are not
+            finite, or if there is another DivergenceGuard; after it, if `monitor` is not in the
+            logs.
 
     Example:
         >>> import keras
@@ -107,19 +98,6 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     async_safe = False
 
-    # Of a fit:
-    _watched: Watched
-    _store: Kept
-    _spikes: Spikes
-    _rollbacks: Rollbacks
-    _last: Reading
-    _not_kept: int  # batches since a state was kept
-    _bad_losses: int  # in a row
-    _bad_states: int  # in a row
-    # Of an epoch:
-    _epoch: int
-    _losses: BatchLosses
-
     def __init__(
         self,
         monitor: str = "loss",
@@ -136,12 +114,23 @@ class DivergenceGuard(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.monitor = checked_monitor(monitor)
-        self.spike_threshold = checked_threshold(spike_threshold)
+        if monitor.startswith("val_") or rises(monitor):
+            raise ValueError(
+                "`monitor` must be a loss of batches, which is bad where it rises. Received: "
+                f'monitor={monitor!r}. Pass the name of a loss in their logs, such as "loss".'
+            )
+        # Half of the losses are above the median.
+        self.spike_threshold = optional(positive, "spike_threshold", spike_threshold, above=1.0)
         self.spread = positive("spread", spread)
         self.window = count("window", window, KNOWN)
-        self.learning_rate_factor = checked_factor(learning_rate_factor)
+        self.learning_rate_factor = positive("learning_rate_factor", learning_rate_factor)
+        if self.learning_rate_factor > 1:
+            raise ValueError(
+                "`learning_rate_factor` must be in (0, 1], to lower the learning rate or leave it. "
+                f"Received: learning_rate_factor={learning_rate_factor!r}."
+            )
         self.patience = count("patience", patience, 0)
-        self.recovery = None if recovery is None else count("recovery", recovery)
+        self.recovery = optional(count, "recovery", recovery)
         self.max_rollbacks = count("max_rollbacks", max_rollbacks, 0)
         self.snapshot_every = count("snapshot_every", snapshot_every)
         self.verbose = verbosity(verbose)
@@ -159,14 +148,12 @@ class DivergenceGuard(keras.callbacks.Callback):
                 "learning_rate_factor=1, or give the optimizer a number or a schedule."
             )
         take(optimizer, _ROLE, self)
-        check_before_training(self.monitor, self.model)
         self.events, self.left_out = [], 0
         self._is_stopped = self._has_begun = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins new means, and in epoch 0 without earlier rollbacks."""
         optimizer = nagd_of(self.model, type(self).__name__)
-        check_alone(optimizer, _ROLE, self)
         if epoch == 0:
             Rollbacks.forget(optimizer)
         self._epoch, self._losses = epoch, BatchLosses(self.monitor)
@@ -179,9 +166,14 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._losses.begin(batch, self.model)
 
     def _begin(self) -> None:
-        check_weights(self.model)
-        synchronize(self.model)
         optimizer = nagd_of(self.model, type(self).__name__)
+        if not self.model.built or not self.model.weights:
+            raise ValueError(
+                "DivergenceGuard has nothing to go back to. Received: a model that has no weights, "
+                "or none yet. Call it on a batch first."
+            )
+        build(self.model)
+        synchronize(self.model)
         self._watched = Watched(self.model, optimizer, keeps_momentum=self.patience > 0)
         self._last = now = self._watched.read(weights=True)
         if now.not_finite:
@@ -193,13 +185,13 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._store = Kept(self._watched, State(now.values, where))
         self._spikes = Spikes(self.spike_threshold, self.spread, self.window)
         self._rollbacks = Rollbacks(optimizer, self.learning_rate_factor)
-        self._not_kept = self._bad_losses = self._bad_states = 0
+        self._not_kept = 0  # batches since a state was kept
+        self._bad_losses = self._bad_states = 0  # in a row
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Judges the batch, and goes back if it was bad."""
         if self._is_stopped:
             return
-        check_known(self.monitor, logs or {})
         loss = self._losses.end(self, batch, logs or {})
         least, limit = loss.value - loss.rounding, self._spikes.limit()
         is_bad = not loss.is_finite or least > limit

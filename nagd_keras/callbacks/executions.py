@@ -10,9 +10,10 @@ class Executions:
     its older versions tell them the first.
     """
 
-    def __init__(self) -> None:
-        """Begins an epoch."""
-        self._first = 0
+    def __init__(self, every: int | None = None) -> None:
+        """Begins an epoch, in which every n-th batch is to be told, or none."""
+        self._every = every
+        self._first = self._told = 0
 
     def begin(self, batch: int) -> None:
         """Notes the first batch of an execution."""
@@ -30,3 +31,13 @@ class Executions:
         end = self._first + (getattr(callback.model, "steps_per_execution", None) or 1)
         steps = (callback.params or {}).get("steps")
         return end if steps is None else max(batch + 1, min(end, steps))
+
+    def told(self, callback: Any, batch: int) -> int:
+        """Returns what `done` does if an n-th batch is among those of the execution, else 0."""
+        # Without n this runs in another thread, which must not ask for the model: on JAX that
+        # gives the variables the values that the step at work has consumed.
+        if self._every is None:
+            return 0
+        done = self.done(callback, batch)
+        before, self._told = self._told, done // self._every
+        return done if self._told > before else 0

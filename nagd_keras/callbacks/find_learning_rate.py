@@ -10,10 +10,10 @@ import numpy as np
 
 from nagd_keras.arguments import count, positive, value, verbosity
 from nagd_keras.callbacks.batches import Batches, first_inputs, is_of_arrays
-from nagd_keras.callbacks.borrowed import borrowed, build
+from nagd_keras.callbacks.borrowed import borrowed
 from nagd_keras.callbacks.learning_rate_sweep import LearningRateSweep
 from nagd_keras.callbacks.monitored import RunningMean
-from nagd_keras.callbacks.optimizers import follows, optimizer_of, synchronize
+from nagd_keras.callbacks.optimizers import build, check_settable, optimizer_of, synchronize
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
@@ -92,20 +92,16 @@ def find_learning_rate(
     if not low < high:
         raise ValueError(f"`max` must be larger than `min`. Received: min={min!r}, max={max!r}.")
     count("steps", steps, least=2)
-    if not value("stop_at", stop_at) > 1:
-        raise ValueError(f"`stop_at` must be larger than 1. Received: stop_at={stop_at!r}.")
+    positive("stop_at", stop_at, above=1.0)
     value("smoothing", smoothing, supremum=1.0)
     count("seed", seed, least=0)
     verbosity(verbose)
     if x is None:
         raise TypeError("find_learning_rate needs data to train with. Received: x=None.")
     optimizer = optimizer_of(model)
-    if not hasattr(optimizer, "learning_rate") or not _can_set(optimizer):
-        raise TypeError(
-            f"find_learning_rate sets the learning rate, but this {type(optimizer).__name__} has "
-            "none that can be set, or was made with a schedule or a callable for it. Compile the "
-            "model with a number as learning rate."
-        )
+    # A schedule of NAGD's is scaled; so its learning rate can be set all the same.
+    if not (isinstance(optimizer, NAGD) and optimizer.given_as("learning_rate") == "schedule"):
+        check_settable(optimizer, "learning_rate", "find_learning_rate")
     data: dict[str, Any] = {"class_weight": class_weight, "verbose": 0, "shuffle": False}
     if is_of_arrays(x):
         data["x"] = Batches(x, y, sample_weight, steps, batch_size, seed)
@@ -126,12 +122,6 @@ def find_learning_rate(
             stacklevel=2,
         )
     return found
-
-
-def _can_set(optimizer: Any) -> bool:
-    """A schedule of NAGD is scaled; so its learning rate can be set all the same."""
-    scaled = isinstance(optimizer, NAGD) and optimizer.given_as("learning_rate") == "schedule"
-    return scaled or not follows(optimizer, "learning_rate")
 
 
 class _Sweep(keras.callbacks.Callback):

@@ -4,10 +4,9 @@ from typing import Any
 
 import keras
 
-from nagd_keras.arguments import boolean, count
+from nagd_keras.arguments import boolean, count, optional
 from nagd_keras.callbacks.executions import Executions
-from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of, synchronize
-from nagd_keras.callbacks.track import track_gradient_norm
+from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of, synchronize, track_gradient_norm
 from nagd_keras.hyperparameters import declared
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import global_norm, number
@@ -51,13 +50,10 @@ class HyperparameterMonitor(keras.callbacks.Callback):
 
     def __init__(self, every_n_batches: int | None = None, *, norms: bool = False) -> None:
         super().__init__()
-        self.every_n_batches = None
-        if every_n_batches is not None:
-            self.every_n_batches = count("every_n_batches", every_n_batches)
+        self.every_n_batches = optional(count, "every_n_batches", every_n_batches)
         self.norms = boolean("norms", norms)
         # Without work per batch, Keras need not wait for it.
         self.async_safe = self.every_n_batches is None
-        self._reported = 0
         self._executions = Executions()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -68,8 +64,7 @@ class HyperparameterMonitor(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins to count batches."""
-        self._reported = 0
-        self._executions = Executions()
+        self._executions = Executions(self.every_n_batches)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes where an execution begins."""
@@ -77,11 +72,7 @@ class HyperparameterMonitor(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds to the logs of every n-th batch."""
-        if self.every_n_batches is None or logs is None:
-            return
-        done = self._executions.done(self, batch)
-        if done // self.every_n_batches > self._reported:
-            self._reported = done // self.every_n_batches
+        if self._executions.told(self, batch) and logs is not None:
             synchronize(self.model)
             logs.update(self._values())
 

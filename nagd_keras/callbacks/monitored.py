@@ -4,10 +4,18 @@ import math
 import warnings
 from typing import Any
 
+from nagd_keras.arguments import choice
 from nagd_keras.tensors import number
 
 _RISING = ("acc", "auc", "precision", "recall", "f1", "iou", "r2", "cosine_similarity")
 _FALLING = ("loss", "error", "mse", "mae", "mape", "msle", "crossentropy", "divergence", "poisson")
+
+
+def checked_monitor(monitor: Any) -> str:
+    """Returns a name; raises TypeError for anything else."""
+    if not isinstance(monitor, str):
+        raise TypeError(f"`monitor` must be a name in the logs. Received: monitor={monitor!r}.")
+    return monitor
 
 
 def is_rising(monitor: str, mode: str) -> bool:
@@ -16,18 +24,22 @@ def is_rising(monitor: str, mode: str) -> bool:
     Raises:
         ValueError: for an unknown mode, or if "auto" cannot tell from the name.
     """
-    if mode not in ("auto", "min", "max"):
-        raise ValueError(f'`mode` must be "auto", "min" or "max". Received: mode={mode!r}.')
-    if mode != "auto":
+    if choice("mode", mode, ("auto", "min", "max")) != "auto":
         return mode == "max"
+    found = rises(monitor)
+    if found is None:
+        raise ValueError(
+            f"Whether {monitor!r} should fall or rise cannot be told from its name. Received: "
+            f'monitor={monitor!r}, mode="auto". Pass mode="min" or mode="max".'
+        )
+    return found
+
+
+def rises(monitor: str) -> bool | None:
+    """Returns whether larger is better, or None if the name does not tell."""
     # The last word counts: with several outputs, Keras puts their names before.
     falling, rising = (max(map(monitor.rfind, names)) for names in (_FALLING, _RISING))
-    if falling != rising:
-        return rising > falling
-    raise ValueError(
-        f"Whether {monitor!r} should fall or rise cannot be told from its name. Received: "
-        f'monitor={monitor!r}, mode="auto". Pass mode="min" or mode="max".'
-    )
+    return None if falling == rising else rising > falling
 
 
 class Monitored:
@@ -35,9 +47,7 @@ class Monitored:
 
     def __init__(self, monitor: str, who: str) -> None:
         """Takes the name in the logs, and the name of the callback that reads it."""
-        if not isinstance(monitor, str):
-            raise TypeError(f"`monitor` must be a name in the logs. Received: monitor={monitor!r}.")
-        self.monitor = monitor
+        self.monitor = checked_monitor(monitor)
         self._who = who
         self._warned = False
 

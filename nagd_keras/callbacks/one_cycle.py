@@ -8,19 +8,17 @@ import keras
 import numpy as np
 
 from nagd_keras import schedules
-from nagd_keras.arguments import positive
-from nagd_keras.callbacks.momentum_scheduler import MOMENTUM_ROLE, settable_momentum
+from nagd_keras.arguments import positive, value
+from nagd_keras.callbacks.momentum_scheduler import MOMENTUM_ROLE
 from nagd_keras.callbacks.optimizers import (
+    check_settable,
     finished_batches,
-    follows,
     optimizer_of,
     synchronize,
 )
-from nagd_keras.callbacks.roles import check_alone, take
+from nagd_keras.callbacks.roles import take
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
-
-_BLOCK = 1024  # steps whose values are computed at once; one by one would cost more than a batch
 
 
 class OneCycle(keras.callbacks.Callback):
@@ -90,15 +88,10 @@ class OneCycle(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         max_learning_rate = positive("max_learning_rate", max_learning_rate)
-        initial_divisor = positive("initial_divisor", initial_divisor)
-        final_divisor = positive("final_divisor", final_divisor)
-        if initial_divisor < 1:
-            raise ValueError(
-                "`initial_divisor` must be at least 1, so that the learning rate rises. Received: "
-                f"initial_divisor={initial_divisor!r}."
-            )
-        initial = max_learning_rate / initial_divisor
-        self._rates = (initial, max_learning_rate, initial / final_divisor)
+        # So that the learning rate rises.
+        initial = max_learning_rate / value("initial_divisor", initial_divisor, least=1.0)
+        final = initial / positive("final_divisor", final_divisor)
+        self._rates = (initial, max_learning_rate, final)
         self._momenta = None if momentum is None else _checked_momenta(momentum)
         self._shape: dict[str, Any] = {
             "peak_fraction": warm_up_fraction,
@@ -108,9 +101,9 @@ class OneCycle(keras.callbacks.Callback):
         self.total_steps = total_steps
         # Raises for bad settings; of a fit's length nothing is known yet.
         self._cycle(2**31 - 1 if total_steps is None else total_steps)
-        self._values: _Cached | None = None
+        self._values: list[np.ndarray] = []  # of each schedule, at every step
         self._epoch = 0
-        self._is_checked = False
+        self._is_first = True
 
     def _cycle(self, total_steps: int) -> list[schedules.OneCycle]:
         """Returns the schedules of the learning rate and, if it is driven, the momentum."""
@@ -127,39 +120,30 @@ class OneCycle(keras.callbacks.Callback):
         """Checks the optimizer and the length of the cycle."""
         optimizer = optimizer_of(self.model)
         who = type(self).__name__
-        if not hasattr(optimizer, "learning_rate") or follows(optimizer, "learning_rate"):
-            raise TypeError(
-                f"{who} sets the learning rate, but this {type(optimizer).__name__} has none that "
-                "can be set, or was made with a schedule or a callable for it. Give the optimizer "
-                "a number as learning rate."
-            )
+        check_settable(optimizer, "learning_rate", who)
         if self._momenta is not None:
-            settable_momentum(optimizer, who, ", or pass momentum=None to leave it alone")
+            check_settable(optimizer, "momentum", who, ", or pass momentum=None to leave it alone")
             take(optimizer, MOMENTUM_ROLE, self)
-        self._values = None
-        self._is_checked = False
-        steps = self._fit_steps() if self.total_steps is None else self.total_steps
-        if steps:
-            self._values = _Cached(self._cycle(steps))
-
-    def _fit_steps(self) -> int:
-        epochs, steps = self.params.get("epochs"), self.params.get("steps")
+        self._is_first = True  # of the epochs of the fit
+        steps = self.total_steps
         if steps is None:
-            raise ValueError(
-                "OneCycle cannot tell how many batches this fit has: its data do not tell their "
-                "length. Pass total_steps to OneCycle, or steps_per_epoch to fit."
-            )
-        return int(epochs) * int(steps)
+            if self.params["steps"] is None:
+                raise ValueError(
+                    "OneCycle cannot tell how many batches this fit has: its data do not tell "
+                    "their length. Pass total_steps to OneCycle, or steps_per_epoch to fit."
+                )
+            steps = self.params["epochs"] * self.params["steps"]
+        # All at once: one by one would cost more than a batch.
+        at = np.arange(steps)
+        cycle = self._cycle(steps) if steps else []
+        self._values = [keras.ops.convert_to_numpy(each(at)) for each in cycle]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Remembers the epoch, from which the steps are counted."""
         self._epoch = epoch
-        if not self._is_checked:
-            self._is_checked = True
-            if self._momenta is not None:
-                check_alone(optimizer_of(self.model), MOMENTUM_ROLE, self)
-            if self.total_steps is not None:
-                self._warn_if_longer(self.total_steps)
+        if self._is_first and self.total_steps is not None:
+            self._warn_if_longer(self.total_steps)
+        self._is_first = False
 
     def _warn_if_longer(self, total_steps: int) -> None:
         """Warns of a fit that goes on after the end of the cycle."""
@@ -176,15 +160,14 @@ class OneCycle(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets learning rate and momentum."""
-        if self._values is None:
-            return
         optimizer = optimizer_of(self.model)
         synchronize(self.model)
         if self.total_steps is None:
             step = self._epoch * self.params["steps"] + batch
         else:
             step = finished_batches(optimizer)
-        learning_rate, *momentum = self._values.at(step)
+        # Beyond the cycle its last values hold.
+        learning_rate, *momentum = (float(v[min(step, len(v) - 1)]) for v in self._values)
         optimizer.learning_rate = learning_rate
         if momentum:
             optimizer.momentum = momentum[0]
@@ -198,36 +181,12 @@ class OneCycle(keras.callbacks.Callback):
                 logs["momentum"] = number(optimizer.momentum)
 
 
-class _Cached:
-    """The values of some schedules at a step, computed for many steps at once."""
-
-    def __init__(self, cycle: list[schedules.OneCycle]) -> None:
-        self._cycle = cycle
-        self._block = -1
-        self._values = np.empty((0, 0))
-
-    def at(self, step: int) -> list[float]:
-        """Returns the value of each schedule."""
-        block, index = divmod(step, _BLOCK)
-        if block != self._block:
-            steps = np.arange(block * _BLOCK, (block + 1) * _BLOCK)
-            self._values = np.stack(
-                [keras.ops.convert_to_numpy(each(steps)) for each in self._cycle], axis=1
-            )
-            self._block = block
-        return [float(value) for value in self._values[index]]
-
-
 def _checked_momenta(momentum: Sequence[float]) -> tuple[float, float]:
-    if not isinstance(momentum, (tuple, list)) or len(momentum) != 2:
-        raise TypeError(
-            "`momentum` must be the largest and the smallest momentum, or None. Received: "
-            f"momentum={momentum!r}."
-        )
     said = f"momentum={momentum!r}"
-    high, low = (NAGD.momentum.number(m, said, alternatives="") for m in momentum)
-    if high < low:
-        raise ValueError(
-            f"`momentum` must have the largest first. Received: momentum={momentum!r}."
-        )
-    return high, low
+    if isinstance(momentum, (tuple, list)) and len(momentum) == 2:
+        high, low = (NAGD.momentum.number(each, said, alternatives="") for each in momentum)
+        if high >= low:
+            return high, low
+    raise ValueError(
+        f"`momentum` must be the largest and the smallest momentum, or None. Received: {said}."
+    )

@@ -1,10 +1,13 @@
 """What callbacks need to know of the optimizer that a model was compiled with."""
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from nagd_keras import keras_private as private
+from nagd_keras.hyperparameters import Hyperparameter
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
@@ -34,11 +37,38 @@ def nagd_of(model: Any, who: str) -> NAGD:
     optimizer = optimizer_of(model)
     if not isinstance(optimizer, NAGD):
         raise TypeError(
-            f"{who} needs the optimizer NAGD. Received: a model with "
-            f"{type(optimizer).__name__}. Compile the model with "
-            "nagd_keras.NAGD(...)."
+            f"{who} needs the optimizer NAGD. Received: a model with {type(optimizer).__name__}. "
+            "Compile the model with nagd_keras.NAGD(...)."
         )
     return optimizer
+
+
+def build(model: Any, first_inputs: Callable[[], Any] | None = None) -> None:
+    """Builds the optimizer, if that is not done, of a model that is built.
+
+    Args:
+        model: a compiled model.
+        first_inputs: a function that returns the inputs of a batch, to build the model with.
+    """
+    strategy = getattr(model, "distribute_strategy", None)  # which TensorFlow's models have
+    with nullcontext() if strategy is None else strategy.scope():
+        if not model.built and first_inputs is not None:
+            model(first_inputs())
+        if model.built and not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+
+
+def track_gradient_norm(model: Any, who: str) -> None:
+    """Has the model's NAGD keep the norm of its gradient from the next step on.
+
+    Raises:
+        TypeError: if the optimizer is not a NAGD.
+    """
+    optimizer = nagd_of(model, who)
+    if not optimizer.tracks_gradient_norm:
+        optimizer.tracks_gradient_norm = True
+        # A step that an earlier fit compiled would go on without the norm.
+        model.make_train_function(force=True)
 
 
 def finished_batches(optimizer: Any) -> int:
@@ -58,14 +88,23 @@ def synchronize(model: Any) -> None:
         model.jax_state_sync()
 
 
-def has_settable(optimizer: Any, name: str) -> bool:
-    """Whether assigning to the attribute does more than to replace a Python number.
+def check_settable(optimizer: Any, name: str, who: str, otherwise: str = "") -> None:
+    """Raises unless a hyperparameter can be set while the optimizer trains.
 
-    `keras.optimizers.SGD.momentum` is such a number: what is assigned to it after the first step
+    `keras.optimizers.SGD.momentum` is a Python number: what is assigned to it after the first step
     was compiled is ignored in silence.
+
+    Raises:
+        TypeError: if it cannot, or follows a schedule or a callable.
     """
     attribute = getattr(type(optimizer), name, None)
-    return hasattr(attribute, "number") or getattr(attribute, "fset", None) is not None
+    is_live = isinstance(attribute, Hyperparameter) or getattr(attribute, "fset", None) is not None
+    if not is_live or follows(optimizer, name):
+        raise TypeError(
+            f"{who} sets the {name}. Received: {type(optimizer).__name__}, which has none, or one "
+            "that is ignored after the first step or was given as a schedule or a callable. "
+            f"Compile the model with nagd_keras.NAGD(...), and a number as {name}{otherwise}."
+        )
 
 
 def follows(optimizer: Any, name: str) -> bool:

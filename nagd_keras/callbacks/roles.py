@@ -7,18 +7,14 @@ _OWNERS: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
 
 def take(optimizer: Any, role: str, callback: Any) -> None:
-    """Notes, when training begins, which callback has a role that only one can have."""
-    _OWNERS.setdefault(optimizer, {})[role] = ref(callback)
-
-
-def check_alone(optimizer: Any, role: str, callback: Any) -> None:
-    """Raises, before the first epoch, if another callback has taken the role.
+    """Notes, when training begins, which callback has a role that only one can have.
 
     Raises:
-        ValueError: if so.
+        ValueError: if another callback of this fit has it, which was told the same parameters.
     """
-    owner = _OWNERS.get(optimizer, {}).get(role)
-    other = callback if owner is None else owner()
-    if other is not callback:
-        both = f"{type(callback).__name__} and {type(other).__name__}"
+    owners = _OWNERS.setdefault(optimizer, {})
+    other = owners[role]() if role in owners else None
+    if other not in (None, callback) and other.params is callback.params:
+        both = f"{type(other).__name__} and {type(callback).__name__}"
         raise ValueError(f"Only one callback of a fit can {role}. Received: {both}. Leave one.")
+    owners[role] = ref(callback)

@@ -18,6 +18,7 @@ class Rollbacks:
             factor: what each rollback multiplies the learning rate by.
         """
         self._optimizer, self._factor = optimizer, factor
+        self._notes = notes_of(optimizer, _NAME)
 
     @staticmethod
     def forget(optimizer: NAGD) -> None:
@@ -27,7 +28,7 @@ class Rollbacks:
     @property
     def count(self) -> int:
         """The rollbacks since the start, or since the learning rate was given back."""
-        return int(notes_of(self._optimizer, _NAME).get("rollbacks", 0))
+        return int(self._notes.get("rollbacks", 0))
 
     def add(self, batches: int) -> None:
         """Counts a rollback and lowers the learning rate.
@@ -35,24 +36,22 @@ class Rollbacks:
         Args:
             batches: those that the optimizer has made.
         """
-        notes = notes_of(self._optimizer, _NAME)
         if self._factor != 1:
             if self.count == 0:
-                notes["rate"] = number(self._optimizer.learning_rate_scale)
+                self._notes["rate"] = number(self._optimizer.learning_rate_scale)
             self._optimizer.scale_learning_rate(self._factor)
-        notes["rollbacks"], notes["since"] = self.count + 1, batches
+        self._notes["rollbacks"], self._notes["since"] = self.count + 1, batches
 
     def is_over(self, batches: int, recovery: int) -> bool:
         """Whether there was a rollback, and so many batches since then, of those made."""
-        since = notes_of(self._optimizer, _NAME).get("since")
+        since = self._notes.get("since")
         return since is not None and batches - since >= recovery
 
     def give_back(self) -> None:
         """Gives the learning rate what it lost, and begins to count anew."""
-        notes = notes_of(self._optimizer, _NAME)
         now = number(self._optimizer.learning_rate_scale) if self._factor != 1 else 0.0
         if now:
             whole = now / self._factor**self.count
             # No more than it was: a callback may have set it meanwhile.
-            self._optimizer.scale_learning_rate(min(whole, max(now, notes["rate"])) / now)
-        notes.clear()
+            self._optimizer.scale_learning_rate(min(whole, max(now, self._notes["rate"])) / now)
+        self._notes.clear()

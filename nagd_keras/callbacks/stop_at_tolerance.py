@@ -5,12 +5,11 @@ from typing import Any
 
 import keras
 
-from nagd_keras.arguments import count, value, verbosity
+from nagd_keras.arguments import count, optional, value, verbosity
 from nagd_keras.callbacks.memory import notes_of, warn_if_behind
 from nagd_keras.callbacks.monitored import Monitored
-from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of
-from nagd_keras.callbacks.roles import check_alone, take
-from nagd_keras.callbacks.track import track_gradient_norm
+from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of, track_gradient_norm
+from nagd_keras.callbacks.roles import take
 from nagd_keras.tensors import number
 
 _ROLE = "stop at a tolerance"
@@ -74,11 +73,8 @@ class StopAtTolerance(keras.callbacks.Callback):
                 "StopAtTolerance needs a condition to stop at. Received: gradient_norm=None, "
                 "relative_loss_change=None. Pass at least one of them."
             )
-        self.gradient_norm = self.relative_loss_change = None
-        if gradient_norm is not None:
-            self.gradient_norm = value("gradient_norm", gradient_norm)
-        if relative_loss_change is not None:
-            self.relative_loss_change = value("relative_loss_change", relative_loss_change)
+        self.gradient_norm = optional(value, "gradient_norm", gradient_norm)
+        self.relative_loss_change = optional(value, "relative_loss_change", relative_loss_change)
         self.patience = count("patience", patience)
         self.verbose = verbosity(verbose)
         self._loss = Monitored("loss", "Stopping at a tolerance")
@@ -96,7 +92,6 @@ class StopAtTolerance(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins anew in epoch 0."""
-        check_alone(optimizer_of(self.model), _ROLE, self)
         if epoch == 0:
             self._notes.clear()
         warn_if_behind(self._notes, epoch, type(self).__name__)

@@ -40,20 +40,14 @@ def carry(old: Any, new: Any) -> None:
     That is: for which variables it is built, the finished batches, moving averages, accumulated
     gradients, and which variables do not decay.
     """
-    pairs = [(private.batches(old), private.batches(new))]
+    for name in private.EXCLUSIONS:
+        if hasattr(old, name):
+            setattr(new, name, getattr(old, name))
+    private.batches(new).assign(copied(private.batches(old)))
     if old.built:
-        variables = list(private.trained(old))
-        new.exclude_from_weight_decay(var_list=[v for v in variables if not private.decays(old, v)])
-        new.build(variables)
+        new.build(list(private.trained(old)))
         for kind in (AVERAGE, ACCUMULATOR):
-            pairs += zip(private.slots(old, kind), private.slots(new, kind), strict=True)
-    else:
-        for name in private.EXCLUSIONS:
-            if hasattr(old, name):
-                setattr(new, name, getattr(old, name))
-    for source, target in pairs:
-        if source is not None and target is not None:
-            target.assign(copied(source))
+            assign_all(private.slots(new, kind), private.slots(old, kind))
 
 
 def copy_state(
@@ -72,13 +66,10 @@ def copy_state(
     for kind, place, target in new.state.slots.items():
         # What was accumulated is a sum of as many gradients as there are to be.
         other = kind == ACCUMULATOR and "gradient_accumulation_steps" in changed
-        before = places[place]
-        if before is not None and not other and kind in old.state.slots.kinds():
-            source = old.state.slots[kind][before]
-            if source is not None:
-                target.assign(keras.ops.cast(copied(source), target.dtype))
-                continue
-        target.assign(new.state.slots.start(kind, place))
+        before = None if other or kind not in old.state.slots.kinds() else places[place]
+        source = None if before is None else old.state.slots[kind][before]
+        start = new.state.slots.start(kind, place) if source is None else source
+        assign_all([target], [start])
 
 
 def carry_loss_scale(old: Any, new: Any) -> None:
@@ -101,24 +92,22 @@ def set_optimizer(model: Any, optimizer: Any) -> None:
     settings["optimizer"] = optimizer
 
 
-def combined(rule: Callable[[Any, Any], Any], slots: Iterable[Any], factor: float) -> list[Any]:
-    """Returns rule(slot, factor) of each slot, not yet rounded to 16 bits; None stays None."""
-    return [
-        None
-        if slot is None
-        else rule(
-            keras.ops.cast(slot, wide_dtype(slot)),
-            keras.ops.cast(tensor(factor), wide_dtype(slot)),
-        )
-        for slot in slots
-    ]
-
-
-def assign_all(targets: Sequence[Any], values: Sequence[Any]) -> None:
+def assign_all(targets: Sequence[Any], values: Iterable[Any]) -> None:
     """Sets slots, each rounded once to its dtype, where neither slot nor value is None."""
     for target, value in zip(targets, values, strict=True):
         if target is not None and value is not None:
-            target.assign(keras.ops.cast(value, target.dtype))
+            # A copy, since on JAX `fit` gives the memory of what it trains away.
+            target.assign(keras.ops.copy(keras.ops.cast(value, target.dtype)))
+
+
+def combined(rule: Callable[[Any, Any], Any], slots: Iterable[Any], factor: float) -> list[Any]:
+    """Returns rule(slot, factor) of each slot, not yet rounded to 16 bits; None stays None."""
+
+    def of(slot: Any) -> Any:
+        dtype = wide_dtype(slot)
+        return rule(keras.ops.cast(slot, dtype), keras.ops.cast(tensor(factor), dtype))
+
+    return [None if slot is None else of(slot) for slot in slots]
 
 
 def begun(
@@ -143,11 +132,10 @@ def begun(
     """
     new = NAGD(learning_rate, momentum, **settings)
     of = {id(variable): value for variable, value in zip(variables, displacements, strict=True)}
-    order = list(variables if order is None else order)
-    new.build(order)
+    new.build(variables if order is None else order)
     private.batches(new).assign(updates)
     set_updates(new, updates)
-    assign_all(new.displacements, [of[id(variable)] for variable in order])
+    assign_all(new.displacements, [of[id(variable)] for variable in new.state.trained])
     return new
 
 
@@ -155,3 +143,12 @@ def set_updates(optimizer: NAGD, updates: int) -> None:
     """Has a new NAGD go on as one that has made some updates."""
     optimizer.age.assign(updates)
     optimizer.state.scalars["updates"].assign(updates)
+
+
+def check_at_lookahead(optimizer: NAGD) -> None:
+    """Raises ValueError while a NAGD's variables hold the iterate."""
+    if optimizer.at_iterate:
+        raise ValueError(
+            "The model's variables hold the iterate. Received: a NAGD after `swap_to_iterate()`. "
+            "Call `optimizer.swap_to_lookahead()` first."
+        )

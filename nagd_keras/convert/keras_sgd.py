@@ -8,6 +8,7 @@ import keras
 from nagd_keras.convert.carrying import (
     assign_all,
     carry,
+    check_at_lookahead,
     combined,
     learning_rate,
     set_updates,
@@ -66,17 +67,10 @@ def from_keras_sgd(optimizer: Any) -> NAGD:
         weight_decay=optimizer.weight_decay,
         **settings(optimizer),
     )
-    slots = list(optimizer.momentums) if optimizer.built and momentum else []
-    if optimizer.built and momentum and not slots:
-        raise ValueError(
-            "This SGD was built with momentum 0, so it has no velocities, and can make no update "
-            f"with the momentum that was set later. Received: momentum={momentum}. Convert it "
-            "with momentum 0, and set the momentum of the NAGD."
-        )
     carry(optimizer, new)
     set_updates(new, int(number(optimizer.iterations)))
-    if slots:
-        assign_all(new.displacements, combined(operator.mul, slots, momentum))
+    if optimizer.built and optimizer.momentums:  # of which an SGD without momentum has none
+        assign_all(new.displacements, combined(operator.mul, optimizer.momentums, momentum))
     return new
 
 
@@ -120,81 +114,51 @@ def to_keras_sgd(optimizer: NAGD) -> Any:
     carry(optimizer, sgd)
     if optimizer.built and momentum:
         slots = combined(operator.truediv, optimizer.displacements, momentum)
-        assign_all(list(sgd.momentums), slots)
+        assign_all(sgd.momentums, slots)
     return sgd
 
 
 def _check_sgd(optimizer: Any) -> None:
-    allowed = "Allowed is a `keras.optimizers.SGD` with nesterov=True, or with momentum 0."
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        raise TypeError(
-            "A LossScaleOptimizer only wraps the optimizer that is to be converted. Received: "
-            f"{_named(optimizer)} around {_named(optimizer.inner_optimizer)}. Use "
-            "nagd_keras.convert.adopt(model) for a compiled model, or pass "
-            "`optimizer.inner_optimizer`."
-        )
-    if isinstance(optimizer, NAGD):
-        raise TypeError(
-            f"The optimizer is a NAGD already. Received: {_named(optimizer)}. {allowed} "
-            "Go on with this one as it is."
-        )
     # On PyTorch, Keras makes an object of a class of its own.
     if type(optimizer) is not type(keras.optimizers.SGD.__new__(keras.optimizers.SGD)):
         raise TypeError(
-            "Only Keras' own SGD, and no other or derived class, is known to make NAGD's updates. "
-            f"Received: {_named(optimizer)}. {allowed} For others, begin anew with NAGD(...)."
+            "Only a `keras.optimizers.SGD`, of no derived class, is known to make NAGD's updates. "
+            f"Received: a {type(optimizer).__name__}. Pass the `inner_optimizer` of a "
+            "LossScaleOptimizer, or a compiled model to `adopt`; else begin anew with NAGD(...)."
         )
     if optimizer.momentum and not optimizer.nesterov:
         raise ValueError(
-            "SGD with momentum but without Nesterov's look-ahead (heavy ball) is another method; "
-            "its variables are no look-ahead point. Received: momentum="
-            f"{optimizer.momentum}, nesterov=False. {allowed} Begin anew with "
+            "SGD with momentum but without Nesterov's look-ahead (heavy ball) is another method. "
+            f"Received: momentum={optimizer.momentum}, nesterov=False. Begin anew with "
             f"NAGD(momentum={optimizer.momentum}), or train with SGD(..., nesterov=True) first."
         )
 
 
 def _check_nagd(optimizer: Any) -> None:
     if type(optimizer) is not NAGD:
-        inner = getattr(optimizer, "inner_optimizer", None)
         raise TypeError(
-            f"Only a NAGD, of no derived class, can be converted. Received: {_named(optimizer)}. "
-            + ("Pass its `inner_optimizer`." if inner is not None else "Pass a NAGD.")
+            "Only a NAGD, of no derived class, can be converted. Received: a "
+            f"{type(optimizer).__name__}. Pass the `inner_optimizer` of a LossScaleOptimizer."
         )
+    check_at_lookahead(optimizer)
+    odd = [
+        f"{name} from a {optimizer.given_as(name)}"
+        for name in ("momentum", "weight_decay")
+        if optimizer.given_as(name) in ("schedule", "callable")
+    ]
     if not isinstance(optimizer.direction, Gradient):
-        raise TypeError(
-            "Keras' SGD steps along the gradient. Received: a NAGD with "
-            f"direction={optimizer.direction!r}. Go on with NAGD."
-        )
-    for name in ("momentum", "weight_decay"):
-        if (given := optimizer.given_as(name)) in ("schedule", "callable"):
-            raise ValueError(
-                f"Keras' SGD takes a number only as {name}. Received: a NAGD whose {name} follows "
-                f"a {given}. Only one with {name} given as a number can be converted; go on "
-                "with NAGD, or make a new one with a number."
-            )
+        odd.append(f"direction={optimizer.direction!r}")
     multipliers = optimizer.learning_rate_multipliers or {}
     if factors := {key: factor for key, factor in multipliers.items() if factor != 1}:
-        raise ValueError(
-            "Keras' SGD has one learning rate for all variables. Received: a NAGD with "
-            f"learning_rate_multipliers={factors}. Only one with factors of 1 can be converted; "
-            "go on with NAGD, or, for factors of 0, make a new one and set `trainable = False` on "
-            "those layers."
-        )
+        odd.append(f"learning_rate_multipliers={factors}")
     if optimizer.given_as("learning_rate") == "schedule":
         factor = number(optimizer.learning_rate_scale)
         if abs(factor - 1) > 2.0**-22:  # Set back to its own value, it is 1 to rounding.
-            raise ValueError(
-                "Keras' SGD cannot scale a learning-rate schedule. Received: a NAGD whose schedule "
-                f"is multiplied by {factor:.8g}, since its learning rate was set. Set "
-                "`optimizer.learning_rate` to the value of the schedule at this step, which undoes "
-                "that, and give the SGD a schedule with other values afterwards."
-            )
-    if optimizer.at_iterate:
+            odd.append(f"a learning-rate schedule that was set, and so multiplied by {factor:.8g}")
+    if odd:
         raise ValueError(
-            "The model's variables hold the iterate, where SGD does not train. Received: a NAGD "
-            "after `swap_to_iterate()`. Call `optimizer.swap_to_lookahead()` first."
+            "Keras' SGD has the gradient as its direction, one momentum and weight decay, which "
+            "are numbers, and one learning rate for all variables; a schedule of that cannot be "
+            f"scaled. Received: a NAGD with {', '.join(odd)}. Go on with NAGD; or make one "
+            "without these, and set a scaled learning rate to what its schedule gives now."
         )
-
-
-def _named(thing: Any) -> str:
-    return repr(thing) if isinstance(thing, str) else f"a {type(thing).__name__}"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -64,8 +65,8 @@ def axes_of(variables: Sequence[Any], transposes: Any, *, all_must_match: bool) 
 
     Raises:
         TypeError: if `transposes` is something else.
-        ValueError: for text that is no regular expression, one that is found nowhere, axes that
-            do not fit a variable, and variables without a match that must have one.
+        ValueError: for text that is no regular expression, one that is found nowhere, and a
+            variable without a match that must have one.
     """
     transposes = patterns("transposes", transposes or {}, f"axes or None, such as {_EXAMPLE}")
     paths = {i: v.path for i, v in enumerate(variables) if len(v.shape) >= 2}
@@ -78,20 +79,16 @@ def axes_of(variables: Sequence[Any], transposes: Any, *, all_must_match: bool) 
             )
     found: dict[int, Axes] = {}
     for i, path in paths.items():
-        for pattern, axes in transposes.items():
-            if re.search(pattern, path):
-                _check_fit(pattern, axes, variables[i])
-                found[i] = axes
-                break
-    missing = [path for i, path in paths.items() if i not in found]
-    if all_must_match and missing:
-        raise ValueError(
-            "PyTorch and Keras order the axes of weights differently, and a square matrix would "
-            "fit both ways: `transposes` must say, for each variable of two or more dimensions, "
-            f"how its axes come about. Not matched: {', '.join(missing)}. Give a dictionary of "
-            f"regular expressions, searched in these paths, and axes, such as {_EXAMPLE}; None "
-            "stands for the same order."
-        )
+        matching = [axes for pattern, axes in transposes.items() if re.search(pattern, path)]
+        if matching:
+            found[i] = matching[0]
+        elif all_must_match:
+            raise ValueError(
+                "`transposes` must say how the axes of each variable of two or more dimensions "
+                "come about, since PyTorch and Keras order them differently, and a square matrix "
+                f"fits both ways. Not matched: {path}. Give regular expressions, searched in the "
+                f"paths, and axes, or None for the same order, such as {_EXAMPLE}."
+            )
     return found
 
 
@@ -99,11 +96,13 @@ def arranged(array: Any, variable: Any, axes: Axes, what: str) -> np.ndarray:
     """Returns an array of another framework as a float64 array in its variable's layout.
 
     Raises:
-        ValueError: if it does not have the variable's shape then.
+        ValueError: if it does not have the variable's shape then, or not these axes.
     """
     given = as_numpy(array)
-    found = given if axes is None or given.ndim != len(axes) else np.transpose(given, axes)
-    if found.shape != tuple(variable.shape):
+    found = None
+    with suppress(TypeError, ValueError):  # for what are no axes of it
+        found = given if axes is None else np.transpose(given, axes)
+    if found is None or found.shape != tuple(variable.shape):
         turned = "" if axes is None else f", transposed by {axes}"
         raise ValueError(
             f"The {what} does not fit its Keras variable. Received: an array of shape "
@@ -119,15 +118,3 @@ def as_numpy(array: Any) -> np.ndarray:
     if hasattr(array, "detach"):  # PyTorch's, of which NumPy knows no bfloat16
         array = array.detach().cpu().double().numpy()
     return np.asarray(array).astype(np.float64)
-
-
-def _check_fit(pattern: str, axes: Any, variable: Any) -> None:
-    dimensions = len(variable.shape)
-    fit = isinstance(axes, Sequence) and sorted(axes) == list(range(dimensions))
-    if axes is not None and not fit:
-        raise ValueError(
-            f"The axes of `transposes` must be None or (0, ..., {dimensions - 1}) in some order, "
-            f"for the variable {variable.path} of shape {tuple(variable.shape)}. Received: "
-            f"{pattern!r}: {axes!r}, the first pattern that is found in its path. Put a pattern of "
-            "its own before it, or correct the axes."
-        )

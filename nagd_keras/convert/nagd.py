@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from nagd_keras.convert.carrying import copy_state
+from nagd_keras import keras_private as private
+from nagd_keras.convert.carrying import check_at_lookahead, copy_state
 from nagd_keras.nagd import NAGD
 from nagd_keras.state.matching import paths_of
 
@@ -52,28 +53,22 @@ def from_nagd(optimizer: NAGD, variables: Iterable[Any], **changes: Any) -> NAGD
     variables = list(variables)
     if not optimizer.built:
         raise ValueError(
-            "This NAGD knows no variables yet, so it has no state to keep. Received: a NAGD that "
-            "is not built. Train with it, load its state, or make a new one."
+            "A NAGD that is not built has no state to keep. Received: one that knows no variables. "
+            "Train with it, load its state, or make a new one."
         )
-    if optimizer.at_iterate:
-        raise ValueError(
-            "The model's variables hold the iterate. Received: a NAGD after `swap_to_iterate()`. "
-            "Call `optimizer.swap_to_lookahead()` first."
-        )
-    old = _stayed(optimizer, variables)
-    config = optimizer.get_config()
-    new = type(optimizer).from_config({**config, **changes})
-    undecayed = set(optimizer.state.not_decayed())
-    old_paths = paths_of(optimizer.state.trained)
+    check_at_lookahead(optimizer)
+    places = _stayed(optimizer, variables)
+    new = type(optimizer).from_config({**optimizer.get_config(), **changes})
+    trained = optimizer.state.trained
     new.exclude_from_weight_decay(
-        var_list=[
-            v
-            for v, i in zip(variables, old, strict=True)
-            if i is not None and old_paths[i] in undecayed
+        [
+            variable
+            for variable, i in zip(variables, places, strict=True)
+            if i is not None and not private.decays(optimizer, trained[i])
         ]
     )
     new.build(variables)
-    copy_state(optimizer, new, old, changes)
+    copy_state(optimizer, new, places, changes)
     new.state.from_config = False  # Its settings are the caller's, not those of a file.
     return new
 

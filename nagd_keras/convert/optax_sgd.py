@@ -80,10 +80,8 @@ def from_optax_sgd(
     updates = max(found.counts, default=0)
     listed, arrays = _paired(variables, _trace(found))
     order = checked_order(trainable_variables, listed)
-    given = {"learning_rate": learning_rate, "momentum": momentum}
-    rate, mu = (_hyperparameter(name, value, found) for name, value in given.items())
-    rate = NAGD.learning_rate.checked(rate)
-    mu = NAGD.momentum.number(mu, alternatives="")
+    rate = NAGD.learning_rate.checked(_hyperparameter("learning_rate", learning_rate, found))
+    mu = NAGD.momentum.number(_hyperparameter("momentum", momentum, found), alternatives="")
     now = rate if isinstance(rate, float) else NAGD.learning_rate.given(rate, lambda: updates)
     now = number(now)
     axes = axes_of(listed, transposes, all_must_match=False)
@@ -120,10 +118,9 @@ def _walk(part: Any, found: _Found) -> None:
         for each in part:
             _walk(each, found)
     elif any(hasattr(leaf, "shape") for _, leaf in leaves(part)):
-        names = f" with the fields {sorted(fields)}" if fields else ""
         raise ValueError(
             "The state of `optax.sgd` holds a trace and perhaps a count, nothing else. Received: "
-            f"a {type(part).__name__}{names}. {_BEGIN_ANEW}"
+            f"a {type(part).__name__} with the fields {sorted(fields)}. {_BEGIN_ANEW}"
         )
 
 
@@ -131,51 +128,36 @@ def _trace(found: _Found) -> Any:
     if len(found.traces) != 1:
         raise ValueError(
             "The state of `optax.sgd` with momentum has one part with a `trace`. Received: a state "
-            f"with {len(found.traces)}. Pass the state that its `init` or `update` returned; "
-            "without momentum there is nothing to go on with: use NAGD(learning_rate, "
-            f"momentum=0.0). {_BEGIN_ANEW}"
+            f"with {len(found.traces)}. Without momentum there is nothing to go on with: use "
+            f"NAGD(learning_rate, momentum=0.0). {_BEGIN_ANEW}"
         )
     return found.traces[0]
 
 
 def _paired(variables: Any, trace: Any) -> tuple[list[Any], list[Any]]:
-    """Returns the variables and the arrays that belong to them."""
-    arrays = {"/".join(map(str, path)): leaf for path, leaf in leaves(trace)}
-    for path, leaf in arrays.items():
-        if not hasattr(leaf, "shape"):
-            raise ValueError(
-                f"The trace must hold arrays only. Received: a {type(leaf).__name__} at {path!r}. "
-                "Replace the trace by jax.tree.leaves(trace), and pass a list of variables."
-            )
-    nest = {"/".join(map(str, path)): leaf for path, leaf in leaves(variables)}
-    if not isinstance(variables, (list, tuple)) or any("/" in path for path in nest):
-        listed = checked_variables("variables", nest.values())
-        if odd := [*(p for p in arrays if p not in nest), *(p for p in nest if p not in arrays)]:
-            raise ValueError(
-                "Nested variables must have the structure of the trace. Received: "
-                f"{odd[0]!r} only in the {'trace' if odd[0] in arrays else 'variables'}. Nest them "
-                "as the parameters are, or pass a list in the order of jax.tree.leaves(params)."
-            )
-        return listed, [arrays[path] for path in nest]
-    listed = checked_variables("variables", variables)
-    if len(listed) != len(arrays):
+    """Returns the variables and the arrays that belong to them, by name or in their order."""
+    arrays, nest = (
+        {"/".join(map(str, path)): leaf for path, leaf in leaves(tree)}
+        for tree in (trace, variables)
+    )
+    listed = checked_variables("variables", nest.values())
+    flat = isinstance(variables, (list, tuple)) and not any("/" in path for path in nest)
+    if len(arrays) != len(nest) or not (flat or arrays.keys() == nest.keys()):
         raise ValueError(
-            "`variables` must have one Keras variable for each array of the trace. Received: "
-            f"{len(listed)} variables, {', '.join(v.path for v in listed)}, for {len(arrays)} "
-            f"arrays, {', '.join(arrays)}. Pass them in this order, or nested like it."
+            "`variables` must have one Keras variable for each array of the trace, in the order "
+            f"of jax.tree.leaves(params) or nested like them. Received: the variables {[*nest]} "
+            f"for the arrays {[*arrays]}."
         )
-    return listed, list(arrays.values())
+    return listed, [*arrays.values()] if flat else [arrays[path] for path in nest]
 
 
 def _hyperparameter(name: str, given: Any, found: _Found) -> Any:
-    if given is not None:
-        return given
-    if name in found.hyperparameters and name not in found.scheduled:
+    if given is None and name in found.hyperparameters and name not in found.scheduled:
         return float(found.hyperparameters[name])
-    why = (
-        f"follows a schedule there, which the state does not hold: pass {name}=..."
-        if name in found.scheduled
-        else "is no part of the state of `optax.sgd`, unless `optax.inject_hyperparams` made it: "
-        f"pass the {name} of that optimizer"
-    )
-    raise TypeError(f"The {name} {why}. Received: {name}=None.")
+    if given is None:
+        raise TypeError(
+            f"The state does not hold the {name}, unless it is a number that "
+            f"`optax.inject_hyperparams` put there. Received: {name}=None. Pass that of the "
+            "optimizer, or its schedule."
+        )
+    return given

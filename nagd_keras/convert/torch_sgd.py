@@ -52,7 +52,7 @@ def from_torch_sgd(
     put them into the state dict as NumPy arrays, and give None for them.
 
     Groups may have different learning rates, which become `learning_rate_multipliers`; the first
-    group's is that of the optimizer. PyTorch's state counts no steps: `iterations` and `age`
+    that is not 0 is that of the optimizer. PyTorch's state counts no steps: `iterations` and `age`
     begin at 0. Parameters without a buffer yet begin with displacement 0.
 
     Args:
@@ -91,80 +91,68 @@ def from_torch_sgd(
     groups, state = _checked(state_dict)
     variables = checked_variables("variables", variables)
     order = checked_order(trainable_variables, variables)
-    for number, group in enumerate(groups):
-        _check_group(number, group)
-    rates = _learning_rates(groups, state, variables)
+    _check_numbers([i for group in groups for i in group["params"]], state, variables)
     momentum = _momentum(groups)
+    rates = {
+        i: _number(NAGD.learning_rate, group["lr"]) for group in groups for i in group["params"]
+    }
+    # Not that of parameters that are frozen, of which no other is a multiple.
+    first = next((rate for rate in rates.values() if rate), 0.0)
     axes = axes_of(variables, transposes, all_must_match=True)
     displacements: list[Any] = [None] * len(variables)
     for i, entry in state.items():
         if entry.get(_BUFFER) is not None:
             buffer = arranged(entry[_BUFFER], variables[i], axes.get(i), f"{_BUFFER} {i}")
             displacements[i] = -rates[i] * momentum * buffer
-    first = _number(NAGD.learning_rate, groups[0]["lr"])
+    multipliers = _multipliers(first, rates, variables)
     return begun(
-        first,
-        momentum,
-        variables,
-        displacements,
-        order,
-        learning_rate_multipliers=_multipliers(first, rates, variables),
+        first, momentum, variables, displacements, order, learning_rate_multipliers=multipliers
     )
 
 
 def _checked(state_dict: Any) -> tuple[list[Any], dict[int, Any]]:
-    wanted = "what `torch.optim.SGD(...).state_dict()` returns"
+    """Returns the parameter groups and the state of each parameter."""
     if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
-        said = f"a {type(state_dict).__name__}"
-        if isinstance(state_dict, Mapping):
-            said += f" with the keys {list(state_dict)[:5]}"
         raise TypeError(
-            f"`state_dict` must be {wanted}, with 'state' and 'param_groups'. Received: {said}. "
-            "Pass the state dict of the optimizer, not the optimizer or that of the model."
+            "`state_dict` must be what `torch.optim.SGD(...).state_dict()` returns, with 'state' "
+            f"and 'param_groups'. Received: a {type(state_dict).__name__}. Pass the state dict of "
+            "the optimizer, not the optimizer or that of the model."
         )
     groups, state = list(state_dict["param_groups"]), dict(state_dict["state"])
     missing = sorted({key for group in groups for key in _GROUP if key not in group})
     others = sorted({key for entry in state.values() for key in entry} - {_BUFFER})
     if missing or others:
         raise ValueError(
-            f"`state_dict` must be {wanted}. Received: the state of another optimizer, whose "
-            f"parameter groups lack {missing} and which keeps {others} for its parameters. Begin "
-            "anew with NAGD(...)."
+            "`state_dict` must be that of `torch.optim.SGD`. Received: one of another optimizer, "
+            f"whose parameter groups lack {missing} and which keeps {others} for its parameters. "
+            "Begin anew with NAGD(...)."
         )
+    for number, group in enumerate(groups):
+        if odd := _refused(group):
+            raise ValueError(
+                "NAGD does not do what this SGD does. Received: in parameter group "
+                f"{number}, {odd}, or begin anew with NAGD(...)."
+            )
     return groups, state
 
 
-def _check_group(number: int, group: Mapping[str, Any]) -> None:
-    def refuse(what: str, because: str) -> None:
-        raise ValueError(
-            f"NAGD does not do what this SGD does: {because}. Received: {what} in parameter group "
-            f"{number}."
-        )
-
-    if group["weight_decay"] != 0:
-        refuse(
-            f"weight_decay={group['weight_decay']}",
-            "PyTorch's weight decay is an L2 term of the gradient, which enters the momentum, and "
-            "NAGD's is decoupled. Give the layers kernel_regularizer=keras.regularizers.L2("
-            "weight_decay / 2), and the like for other variables, and set the weight_decay of the "
-            "state dict to 0",
+def _refused(group: Mapping[str, Any]) -> str:
+    """Returns what NAGD does not do of a parameter group, and what to do then, or nothing."""
+    if group["weight_decay"]:
+        return (
+            f"weight_decay={group['weight_decay']}, an L2 term of the gradient, where NAGD's is "
+            "decoupled. Give the layers kernel_regularizer=keras.regularizers.L2(weight_decay / 2) "
+            "and the like, and set it to 0 in the state dict"
         )
     if group.get("maximize"):
-        refuse("maximize=True", "it ascends. Change the sign of the loss and begin anew")
-    if not group["momentum"]:
-        return
-    if group["dampening"] != 0:
-        refuse(
-            f"dampening={group['dampening']}",
-            "dampening makes the gradient smaller in the momentum only. PyTorch's own nesterov=True"
-            " allows none; begin anew with NAGD(...)",
+        return "maximize=True, which ascends. Change the sign of the loss"
+    if group["momentum"] and (group["dampening"] or not group["nesterov"]):
+        return (
+            f"momentum={group['momentum']}, nesterov={group['nesterov']}, "
+            f"dampening={group['dampening']}, which is another method than Nesterov's. Train with "
+            "SGD(..., nesterov=True) first"
         )
-    if not group["nesterov"]:
-        refuse(
-            f"momentum={group['momentum']}, nesterov=False",
-            "without Nesterov's look-ahead (heavy ball) it is another method. Begin anew with "
-            "NAGD(...), or train with SGD(..., nesterov=True) first",
-        )
+    return ""
 
 
 def _momentum(groups: Sequence[Mapping[str, Any]]) -> float:
@@ -177,53 +165,34 @@ def _momentum(groups: Sequence[Mapping[str, Any]]) -> float:
     return momenta[0]
 
 
-def _learning_rates(
-    groups: Sequence[Mapping[str, Any]], state: Mapping[int, Any], variables: Sequence[Any]
-) -> dict[int, float]:
-    """Returns the learning rate of each parameter, by its index."""
-    rates = {
-        i: _number(NAGD.learning_rate, group["lr"]) for group in groups for i in group["params"]
-    }
-    count = sum(len(group["params"]) for group in groups)
-    if set(rates) != set(range(count)) or not set(state) <= set(rates):
+def _check_numbers(numbers: list[Any], state: Mapping[Any, Any], variables: Sequence[Any]) -> None:
+    """Raises unless the numbers of parameters are the places of the variables."""
+    if set(numbers) != set(range(len(variables))) or not set(state) <= set(numbers):
         raise ValueError(
-            "The parameters of `state_dict` must be numbered from 0, as PyTorch does it. Received: "
-            f"the parameters {[list(group['params']) for group in groups]} in the groups, and "
-            f"{list(state)} in the state. Pass the state dict as PyTorch returned it."
+            "`variables` must have one Keras variable for each parameter of the PyTorch optimizer, "
+            f"which numbers them from 0. Received: {len(variables)} variables, "
+            f"{', '.join(v.path for v in variables)}, for the parameters {numbers} in the groups "
+            f"and {list(state)} in the state. Pass the state dict as PyTorch returned it, and the "
+            "variables in its order; what is not trained, as in BatchNormalization, is left out."
         )
-    if count != len(variables):
-        raise ValueError(
-            "`variables` must have one Keras variable for each parameter of the PyTorch optimizer. "
-            f"Received: {len(variables)} variables for {count} parameters; the variables are "
-            f"{', '.join(v.path for v in variables)}. Leave out or add variables; those of "
-            "BatchNormalization that are not trained are no parameters."
-        )
-    return rates
 
 
 def _multipliers(
     first: float, rates: Mapping[int, float], variables: Sequence[Any]
 ) -> dict[str, float] | None:
-    if all(rate == first for rate in rates.values()):
-        return None
-    if first == 0:
-        raise ValueError(
-            "The first group's learning rate is that of the optimizer, and the others are multiples"
-            f" of it. Received: 0 for the first and {sorted(set(rates.values()))} in all. Put a "
-            "group first that has another, or leave the parameters that are frozen out."
-        )
+    """Returns the factors by which learning rates are others than the first, by paths."""
     factors: dict[str, float] = {}
     for i, rate in rates.items():
-        path = variables[i].path
-        if factors.setdefault(path, rate / first) != rate / first:
+        factor, path = rate / first if first else 1.0, variables[i].path
+        if factors.setdefault(path, factor) != factor:
             raise ValueError(
-                "Different learning rates become `learning_rate_multipliers`, which tell variables "
-                f"by their paths. Received: two variables of the path {path!r} with different "
-                "ones. Give the layers different names."
+                "Different learning rates become `learning_rate_multipliers`, by the paths of "
+                f"variables. Received: two variables of the path {path!r} with different ones. "
+                "Give the layers different names."
             )
-    return {f"^{re.escape(path)}$": factor for path, factor in factors.items() if factor != 1}
+    return {f"^{re.escape(path)}$": f for path, f in factors.items() if f != 1} or None
 
 
 def _number(hyperparameter: Hyperparameter, value: Any) -> float:
     value = value.item() if hasattr(value, "item") else value  # a tensor
-    return hyperparameter.number(value, f"{hyperparameter.name}={value!r}", alternatives="")
+    return hyperparameter.number(value, alternatives="")

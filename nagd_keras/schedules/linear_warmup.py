@@ -55,16 +55,6 @@ class LinearWarmup(Schedule):
         line = self.start * left + following(self.then, ops.zeros_like(step)) * passed
         return ops.where(beyond < 0, line, following(self.then, ops.maximum(beyond, 0)))
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make this schedule again."""
-        then = keras.saving.serialize_keras_object(self.then)
-        return {"then": then, "steps": self.steps, "start": self.start}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "LinearWarmup":
-        """Makes the schedule from what `get_config` returned."""
-        return cls(**{**config, "then": keras.saving.deserialize_keras_object(config["then"])})
-
 
 def following(schedule: Any, step: Any) -> Any:
     """Returns what a schedule, or a number, gives at a tensor of steps."""

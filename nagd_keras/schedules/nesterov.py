@@ -77,10 +77,6 @@ class NesterovMomentum(Schedule):
         largest = 1 - (2.0**-53 if value_dtype() == "float64" else 2.0**-24)
         return ops.where(n > 0, clipped(mu, 0.0, largest), ops.zeros_like(mu))
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make this schedule again."""
-        return {"delay": self.delay}
-
 
 def _a(n: Any) -> Any:
     """Returns a_n for n >= 1, by Newton's method on a - ln(a)/4 - ... = (n + constant) / 2."""

@@ -100,15 +100,3 @@ class OneCycle(Schedule):
             part = clipped(a * left + b * done, min(a, b), max(a, b))
             value = part if value is None else ops.where(since(step, start) > 0, part, value)
         return value
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make this schedule again."""
-        return {
-            "initial": self.initial,
-            "peak": self.peak,
-            "final": self.final,
-            "total_steps": self.total_steps,
-            "peak_fraction": self.peak_fraction,
-            "anneal": self.anneal,
-            "three_phase": self.three_phase,
-        }

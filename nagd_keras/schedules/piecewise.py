@@ -45,15 +45,12 @@ class Piecewise(Schedule):
         self.schedules = [
             value_or_schedule(f"schedules[{i}]", each) for i, each in enumerate(schedules)
         ]
-        if any(a >= b for a, b in itertools.pairwise(self.boundaries)):
+        rise = all(a < b for a, b in itertools.pairwise(self.boundaries))
+        if not rise or len(self.schedules) != len(self.boundaries) + 1:
             raise ValueError(
-                f"`boundaries` must rise. Received: boundaries={list(boundaries)!r}. Give the "
-                "steps at which the next schedule takes over, in order."
-            )
-        if len(self.schedules) != len(self.boundaries) + 1:
-            raise ValueError(
-                "There must be one schedule more than there are boundaries. Received: "
-                f"{len(self.schedules)} schedules and {len(self.boundaries)} boundaries."
+                "`boundaries` must be the rising steps at which the next schedule takes over, one "
+                f"less than there are schedules. Received: boundaries={list(boundaries)!r} for "
+                f"{len(self.schedules)} schedules."
             )
 
     def value(self, step: Any) -> Any:
@@ -64,16 +61,3 @@ class Piecewise(Schedule):
             then = following(schedule, ops.maximum(step - boundary, 0))
             value = ops.where(step < boundary, value, then)
         return value
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make this schedule again."""
-        return {
-            "boundaries": list(self.boundaries),
-            "schedules": keras.saving.serialize_keras_object(self.schedules),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Piecewise":
-        """Makes the schedule from what `get_config` returned."""
-        schedules = keras.saving.deserialize_keras_object(config["schedules"])
-        return cls(config["boundaries"], schedules)

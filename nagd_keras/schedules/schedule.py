@@ -1,10 +1,17 @@
 """What the schedules have in common."""
 
+import inspect
 from typing import Any
 
+import keras
+import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
+from nagd_keras.arguments import count
+from nagd_keras.figures import new_axes
 from nagd_keras.schedules.steps import as_step
+
+POINTS = 2000  # More than a figure has pixels to show them in; of fewer steps, each has its own.
 
 
 class Schedule(LearningRateSchedule):
@@ -14,7 +21,8 @@ class Schedule(LearningRateSchedule):
     computed in float32 (in float64 if that is Keras' `floatx`). Integer steps are exact up to
     2^31 - 1; beyond its last mark a schedule keeps its last value.
 
-    A subclass says what the value is in `value`, and has a `get_config` to be saved.
+    A subclass says what the value is in `value`. It is saved by its arguments, which it keeps
+    under their names, or has a `get_config` of its own.
     """
 
     def __call__(self, step: Any) -> Any:
@@ -24,6 +32,20 @@ class Schedule(LearningRateSchedule):
     def value(self, step: Any) -> Any:
         """Returns the value at a tensor of steps."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its `value` is.")
+
+    def _arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make this schedule again."""
+        arguments = self._arguments().items()
+        return {name: keras.saving.serialize_keras_object(value) for name, value in arguments}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Schedule":
+        """Makes the schedule from what `get_config` returned."""
+        values = {n: keras.saving.deserialize_keras_object(value) for n, value in config.items()}
+        return cls(**values)
 
     def plot(self, steps: int, axes: Any = None) -> Any:
         """Draws the schedule over the steps 0 ... `steps`.
@@ -39,14 +61,25 @@ class Schedule(LearningRateSchedule):
             ImportError: without matplotlib, which the extra `plot` brings.
             ValueError: if `steps` is no integer of at least 1.
         """
-        from nagd_keras.schedules.plotting import plot  # Matplotlib is wanted by nothing else.
+        last = count("steps", steps)
+        axes = new_axes() if axes is None else axes
+        at = np.unique(np.linspace(0, last, POINTS + 1).round()).astype("int32")
+        name = type(self).__name__
+        axes.plot(at, self._values(at), label=name)
+        axes.set(xlabel="step", ylabel=name)
+        axes.grid(alpha=0.3)
+        return axes
 
-        return plot(self, steps, axes)
+    def _values(self, at: np.ndarray) -> Any:
+        try:
+            return keras.ops.convert_to_numpy(self(at))
+        except Exception:  # of many kinds, where a part of Keras' own takes but one step
+            return [float(self(int(step))) for step in at]
 
     def __repr__(self) -> str:
         try:
-            arguments = {name: getattr(self, name) for name in self.get_config()}
-        except (AttributeError, NotImplementedError):  # A subclass may keep them as it likes.
+            arguments = self._arguments()
+        except AttributeError:  # A subclass may keep them as it likes.
             return object.__repr__(self)
-        listed = ", ".join(f"{name}={each!r}" for name, each in arguments.items())
+        listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         return f"{type(self).__name__}({listed})"

@@ -7,7 +7,6 @@ import keras
 from keras import ops
 
 from nagd_keras.arguments import value
-from nagd_keras.hyperparameters import Hyperparameter
 from nagd_keras.schedules.schedule import Schedule
 from nagd_keras.schedules.steps import real
 
@@ -22,8 +21,8 @@ class StronglyConvexMomentum(Schedule):
     at least as $(1 - 1/\sqrt\kappa)^T$.
 
     Args:
-        condition_number: $\kappa$, at least 1; at most about $10^{15}$, where $\mu$ becomes 1 in
-            float32.
+        condition_number: $\kappa$, the largest curvature divided by the smallest, in
+            $[1, 10^{15})$; beyond, $\mu$ becomes 1 in float32.
 
     Raises:
         TypeError, ValueError: for an argument out of its range.
@@ -38,21 +37,11 @@ class StronglyConvexMomentum(Schedule):
     """
 
     def __init__(self, condition_number: float) -> None:
-        self.condition_number = value("condition_number", condition_number)
-        if self.condition_number < 1:
-            raise ValueError(
-                "`condition_number` is the largest curvature divided by the smallest, so it is at "
-                f"least 1. Received: condition_number={condition_number!r}."
-            )
+        # From 1e15 on, mu is soon 1 in float32.
+        self.condition_number = value("condition_number", condition_number, 1e15, least=1.0)
         root = math.sqrt(self.condition_number)
-        self.momentum = Hyperparameter("momentum", supremum=1.0).number(
-            (root - 1) / (root + 1), f"that of condition_number={condition_number!r}", ""
-        )
+        self.momentum = (root - 1) / (root + 1)
 
     def value(self, step: Any) -> Any:
         """Returns mu in the shape of the steps."""
         return ops.full_like(real(step), self.momentum)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make this schedule again."""
-        return {"condition_number": self.condition_number}

@@ -42,7 +42,3 @@ class SutskeverMomentum(Schedule):
         """Returns mu at a tensor of steps."""
         stair = real(step // self.period)
         return clipped(1 - 0.5 / (stair + 1), 0.0, self.max_momentum)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make this schedule again."""
-        return {"max_momentum": self.max_momentum, "period": self.period}

@@ -27,9 +27,9 @@ from tests.support.training import BATCH, data, fit, network
         (lambda: OneCycle("1"), TypeError, "max_learning_rate='1'"),
         (lambda: OneCycle(0.1, initial_divisor=0.5), ValueError, "initial_divisor=0.5"),
         (lambda: OneCycle(0.1, final_divisor=0), ValueError, "final_divisor=0"),
-        (lambda: OneCycle(0.1, momentum=0.9), TypeError, "momentum=0.9"),
+        (lambda: OneCycle(0.1, momentum=0.9), ValueError, "momentum=0.9"),
         (lambda: OneCycle(0.1, momentum=(0.9, 1.0)), ValueError, r"momentum=\(0.9, 1.0\)"),
-        (lambda: OneCycle(0.1, momentum=(0.8, 0.9)), ValueError, "largest first"),
+        (lambda: OneCycle(0.1, momentum=(0.8, 0.9)), ValueError, "the largest and the smallest"),
         (lambda: OneCycle(0.1, anneal="exp"), ValueError, "anneal='exp'"),
         (lambda: OneCycle(0.1, warm_up_fraction=1.0), ValueError, "Received.*1.0"),
         (lambda: OneCycle(0.1, total_steps=3), ValueError, "total_steps=3.*more steps"),
@@ -68,13 +68,13 @@ SGD, SCHEDULE = keras.optimizers.SGD, schedules.LinearWarmup(0.1, 5)
             lambda: SGD(0.1, 0.9),
             lambda: MomentumScheduler(lambda e, m: 0.5),
             TypeError,
-            r"SGD has none that can be set.*ignored.*NAGD",
+            r"SGD, which has none.*ignored.*NAGD",
         ),
         (
             lambda: keras.optimizers.Adam(),
             lambda: MomentumScheduler(lambda e, m: 0.5),
             TypeError,
-            r"Adam has none that can be set",
+            r"Adam, which has none",
         ),
         (
             lambda: NAGD(momentum=SCHEDULE),
@@ -95,9 +95,9 @@ SGD, SCHEDULE = keras.optimizers.SGD, schedules.LinearWarmup(0.1, 5)
             lambda: SGD(0.1, 0.9),
             lambda: OneCycle(0.1),
             TypeError,
-            "none that can be set.*or pass momentum=None",
+            "sets the momentum.*or pass momentum=None",
         ),
-        (lambda: NAGD(SCHEDULE), lambda: OneCycle(0.1), TypeError, "number as learning rate"),
+        (lambda: NAGD(SCHEDULE), lambda: OneCycle(0.1), TypeError, "number as learning_rate"),
         (lambda: SGD(SCHEDULE), lambda: OneCycle(0.1, momentum=None), TypeError, "as learning"),
         (lambda: NAGD(momentum=SCHEDULE), lambda: OneCycle(0.1), TypeError, "number as momentum"),
         (NAGD, lambda: OneCycle(0.1, warm_up_fraction=0.05), ValueError, "Take more steps"),
@@ -148,12 +148,6 @@ def test_a_model_that_is_not_compiled():
 def test_verbosity(make, verbose):
     with pytest.raises(ValueError, match=r"`verbose` must be 0.*Received: verbose="):
         make(verbose)
-
-
-@pytest.mark.parametrize("schedule", [lambda: 0.5, lambda a, b, c: 0.5, schedules.OneCycle])
-def test_a_momentum_schedule_of_other_arguments(schedule):
-    with pytest.raises(TypeError, match=r"called with the epoch.*with the signature"):
-        MomentumScheduler(schedule)
 
 
 def test_norms_are_wanted_or_not():

@@ -96,7 +96,7 @@ def test_one_cycle(way):
     def set_both(optimizer, *where):
         at, total = step(*where)
         # All steps in one call, as the callback makes it: the last bit may depend on that.
-        every = np.arange(1024)
+        every = np.arange(total)
         optimizer.learning_rate = schedules.OneCycle(first, peak, first / 1e4, total)(every)[at]
         optimizer.momentum = schedules.OneCycle(0.95, 0.85, 0.95, total)(every)[at]
 

@@ -410,7 +410,6 @@ def test_a_long_report_is_cut():
     guarded = guard(max_rollbacks=24)
     spoiled = dict.fromkeys(EPOCH, NAN)
     _, report = stopped(network(NAGD(0.05)), EPOCH, guarded, spoiled=spoiled, epochs=9)
-    assert "  (5 before these)\n" in report
     assert report.count("loss is nan") == 20
 
 

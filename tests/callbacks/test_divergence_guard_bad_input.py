@@ -16,7 +16,7 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("settings", "error", "says"),
     [
-        ({"spike_threshold": 1}, ValueError, "larger than 1.*spike_threshold=1.*None"),
+        ({"spike_threshold": 1}, ValueError, "larger than 1.*spike_threshold=1"),
         ({"spike_threshold": 1.0}, ValueError, r"spike_threshold=1\.0"),
         ({"spike_threshold": 0.5}, ValueError, r"spike_threshold=0\.5"),
         ({"spike_threshold": -3}, ValueError, "spike_threshold=-3"),
@@ -39,6 +39,7 @@ NAN = float("nan")
         ({"monitor": None}, TypeError, "monitor=None"),
         ({"monitor": "accuracy"}, ValueError, "must be a loss.*monitor='accuracy'"),
         ({"monitor": "val_auc"}, ValueError, "must be a loss"),
+        ({"monitor": "val_loss"}, ValueError, "must be a loss of batches"),
         ({"verbose": 2}, ValueError, "verbose=2"),
     ],
     ids=str,
@@ -58,13 +59,9 @@ def refused(model, guarded, error, says, **settings):
     assert_identical(snapshot(model, model.optimizer), before)
 
 
-@pytest.mark.parametrize("monitor", ["val_loss", "val_mae", "losses", "mse", "out_loss"])
-@pytest.mark.parametrize("metrics", [["mae"], []], ids=str)
-def test_a_monitor_that_is_not_there(monitor, metrics):
-    says = f"monitor='{monitor}'. There are: .*loss"
-    if monitor.startswith("val_"):
-        says += ".*at the end of an epoch only"
-    refused(network(NAGD(), metrics=metrics), guard(monitor=monitor), ValueError, says)
+def test_a_monitor_that_is_not_there():
+    with pytest.raises(ValueError, match=r"monitor='mse'\. There are: loss, mae"):
+        fit(network(NAGD(), metrics=["mae"]), guard(monitor="mse"))
 
 
 METRICS = {
@@ -97,9 +94,7 @@ def test_the_losses_of_several_outputs():
     targets = {"a": y, "b": spoiled}
     model.fit(x, targets, BATCH, callbacks=[guarded], verbose=0, shuffle=False)
     assert guarded.events[0].seen == "b_loss is nan"
-    with pytest.raises(ValueError, match="monitor='val_b_loss'"):
-        model.fit(x, targets, BATCH, callbacks=[guard(monitor="val_b_loss")], verbose=0)
-    with pytest.raises(ValueError, match=r"monitor='c_loss'.*b_loss"):  # known after the first step
+    with pytest.raises(ValueError, match=r"monitor='c_loss'.*b_loss"):
         model.fit(x, targets, BATCH, callbacks=[guard(monitor="c_loss")], verbose=0)
 
 
@@ -113,7 +108,7 @@ def test_a_model_without_weights():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Flatten()])
     model.compile(NAGD(), "mse")
     x, _ = data()
-    with pytest.raises(ValueError, match=r"nothing to go back to.*has no weights"):
+    with pytest.raises(ValueError, match=r"nothing to go back to.*no weights"):
         model.fit(x, x, callbacks=[guard()], verbose=0)
 
 
@@ -121,7 +116,7 @@ def test_a_model_without_weights():
 def test_a_model_that_is_not_built():
     model = keras.Sequential([keras.layers.Dense(1)])
     model.compile(NAGD(), "mse")
-    with pytest.raises(ValueError, match=r"nothing to go back to.*not built; call it on a batch"):
+    with pytest.raises(ValueError, match=r"nothing to go back to.*Call it on a batch"):
         fit(model, guard())
     assert not model.built
     x, _ = data()

@@ -67,31 +67,26 @@ FROM_KERAS = {
     "heavy ball": (
         lambda: SGD(momentum=0.9),
         ValueError,
-        ("is another method", "momentum=0.9, nesterov=False", "Begin anew with NAGD(momentum=0.9)"),
+        ("another method", "momentum=0.9, nesterov=False", "Begin anew with NAGD(momentum=0.9)"),
     ),
     "momentum 1": (
         lambda: SGD(momentum=1.0, nesterov=True),
         ValueError,
         ("`momentum` must be a finite number in [0, 1)", "momentum=1.0"),
     ),
-    "momentum set later": (
-        lambda: stepped(SGD(nesterov=True), momentum=0.5),
-        ValueError,
-        ("built with momentum 0", "momentum=0.5", "Convert it with momentum 0"),
-    ),
     "loss scale": (
         lambda: wrapped(SGD(momentum=0.9, nesterov=True)),
         TypeError,
-        ("a LossScaleOptimizer around a SGD", "adopt(model)", "`optimizer.inner_optimizer`"),
+        ("Received: a LossScaleOptimizer", "`inner_optimizer`", "`adopt`"),
     ),
-    "NAGD": (NAGD, TypeError, ("is a NAGD already", "Received: a NAGD", "as it is")),
+    "NAGD": (NAGD, TypeError, ("Received: a NAGD",)),
     "Adam": (keras.optimizers.Adam, TypeError, ("Received: a Adam", "NAGD(...)")),
-    "text": (lambda: "sgd", TypeError, ("Received: 'sgd'", "keras.optimizers.SGD")),
+    "text": (lambda: "sgd", TypeError, ("Received: a str", "keras.optimizers.SGD")),
     "None": (lambda: None, TypeError, ("Received: a NoneType",)),
     "derived": (
         lambda: Derived(momentum=0.9, nesterov=True),
         TypeError,
-        ("no other or derived class", "Received: a Derived"),
+        ("of no derived class", "Received: a Derived"),
     ),
 }
 
@@ -108,39 +103,39 @@ TO_KERAS = {
     "momentum schedule": (
         lambda: NAGD(momentum=SCHEDULE),
         ValueError,
-        ("a number only as momentum", "whose momentum follows a schedule", "go on"),
+        ("are numbers", "Received: a NAGD with momentum from a schedule", "Go on"),
     ),
     "momentum callable": (
         lambda: NAGD(momentum=lambda: 0.5),
         ValueError,
-        ("a number only as momentum", "follows a callable"),
+        ("momentum from a callable",),
     ),
     "weight decay schedule": (
         lambda: NAGD(weight_decay=SCHEDULE),
         ValueError,
-        ("a number only as weight_decay", "follows a schedule"),
+        ("weight_decay from a schedule",),
     ),
     "weight decay callable": (
         lambda: NAGD(weight_decay=lambda: 0.5),
         ValueError,
-        ("a number only as weight_decay", "follows a callable"),
+        ("weight_decay from a callable",),
     ),
     "multipliers": (
         lambda: NAGD(learning_rate_multipliers={"x": 1.0, "y": 0.5}),
         ValueError,
-        ("learning_rate_multipliers={'y': 0.5}", "factors of 1"),
+        ("one learning rate", "learning_rate_multipliers={'y': 0.5}"),
     ),
     "scaled schedule": (
         lambda: stepped(NAGD(SCHEDULE), learning_rate=0.25),
         ValueError,
-        ("multiplied by 0.5", "`optimizer.learning_rate`"),
+        ("multiplied by 0.5", "to what its schedule gives now"),
     ),
     "iterate": (at_iterate, ValueError, ("`optimizer.swap_to_lookahead()` first",)),
-    "SGD": (SGD, TypeError, ("Received: a SGD", "Pass a NAGD")),
+    "SGD": (SGD, TypeError, ("Only a NAGD", "Received: a SGD")),
     "loss scale": (
         lambda: wrapped(NAGD()),
         TypeError,
-        ("Received: a LossScaleOptimizer", "Pass its `inner_optimizer`"),
+        ("Received: a LossScaleOptimizer", "`inner_optimizer`"),
     ),
     "derived": (DerivedNAGD, TypeError, ("of no derived class", "Received: a DerivedNAGD")),
 }
@@ -162,7 +157,7 @@ ADOPT = {
     ),
     "no optimizer": (lambda: network(None), ValueError, ("not compiled with an optimizer",)),
     "Adam": (lambda: network("adam"), TypeError, ("Received: a Adam",)),
-    "NAGD": (lambda: network(NAGD()), TypeError, ("a NAGD already",)),
+    "NAGD": (lambda: network(NAGD()), TypeError, ("Received: a NAGD",)),
     "heavy ball": (lambda: network(SGD(momentum=0.9)), ValueError, ("nesterov=False",)),
     "heavy ball, scaled": (
         lambda: network(wrapped(SGD(momentum=0.9))),
@@ -223,7 +218,7 @@ TORCH_STATES = {
     "state dict of a model": (
         lambda: {"0.weight": np.ones(1)},
         TypeError,
-        ("'state' and 'param_groups'", "with the keys ['0.weight']"),
+        ("'state' and 'param_groups'", "Received: a dict", "not the optimizer or that of the"),
     ),
     "Adam": (lambda: buffer(2, ADAM), ValueError, ("keeps ['exp_avg', 'step']", "anew")),
     **{
@@ -237,12 +232,12 @@ TORCH_STATES = {
     "weight decay": (
         lambda: group(weight_decay=0.01),
         ValueError,
-        ("weight_decay=0.01", "group 0", "L2(weight_decay / 2)", "is decoupled"),
+        ("weight_decay=0.01", "group 0", "L2(weight_decay / 2)", "decoupled"),
     ),
     "weight decay in the second group": (
         lambda: two_groups(weight_decay=0.01),
         ValueError,
-        ("weight_decay=0.01 in parameter group 1",),
+        ("in parameter group 1, weight_decay=0.01",),
     ),
     "maximize": (lambda: group(maximize=True), ValueError, ("maximize=True", "ascends")),
     "dampening": (lambda: group(dampening=0.5), ValueError, ("dampening=0.5", "group 0")),
@@ -255,21 +250,17 @@ TORCH_STATES = {
     "momentum 1": (lambda: group(momentum=1.0), ValueError, ("`momentum` must be", "1.0")),
     "learning rate": (lambda: group(lr=-1.0), ValueError, ("`learning_rate` must be", "-1.0")),
     "learning rate, text": (lambda: group(lr="0.1"), TypeError, ("`learning_rate` must be",)),
-    "first rate 0": (
-        lambda: [
-            given := two_groups(),
-            given["param_groups"][0].update(lr=0.0),
-        ][0],
+    "numbers of parameters": (
+        lambda: group(params=[0, 1, 7]),
         ValueError,
-        ("Received: 0 for the first", "Put a group first"),
+        ("numbers them from 0",),
     ),
-    "numbers of parameters": (lambda: group(params=[0, 1, 7]), ValueError, ("numbered from 0",)),
     "names of parameters": (lambda: group(params=["a", "b", "c"]), ValueError, ("from 0",)),
     "state of no parameter": (lambda: buffer(3, {}), ValueError, ("[0, 1, 2, 3] in the state",)),
     "two parameters": (
         lambda: {"state": {}, "param_groups": group(params=[0, 1])["param_groups"]},
         ValueError,
-        ("3 variables for 2 parameters", "conv/kernel, dense/kernel, dense/bias"),
+        ("3 variables, conv/kernel, dense/kernel, dense/bias, for the parameters [0, 1]",),
     ),
     "shape of a vector": (
         lambda: buffer(2, {"momentum_buffer": np.zeros(4)}),
@@ -316,7 +307,7 @@ ARGUMENTS = {
     "no transposes": (
         {"transposes": None},
         ValueError,
-        ("Not matched: conv/kernel, dense/kernel", "a square matrix", "None stands for"),
+        ("Not matched: conv/kernel.", "a square matrix", "None for the same"),
     ),
     "one without a match": (
         {"transposes": {"dense": (1, 0)}},
@@ -336,15 +327,23 @@ ARGUMENTS = {
     "axes of other dimensions": (
         {"transposes": {"kernel": (1, 0)}},
         ValueError,
-        ("(0, ..., 3)", "conv/kernel of shape (1, 3, 2, 2)", "'kernel': (1, 0)"),
+        ("transposed by (1, 0)", "conv/kernel of shape (1, 3, 2, 2)"),
     ),
     "axes twice": (
         {"transposes": {"conv": (2, 2, 1, 0), "dense": None}},
         ValueError,
-        ("(0, ..., 3)",),
+        ("transposed by (2, 2, 1, 0)",),
     ),
-    "axes as a flag": ({"transposes": {"dense": True}}, ValueError, ("'dense': True",)),
-    "axes as text": ({"transposes": {"dense": "10"}}, ValueError, ("'dense': '10'",)),
+    "axes as a flag": (
+        {"transposes": {"conv": None, "dense": True}},
+        ValueError,
+        ("conv/kernel",),
+    ),
+    "axes as text": (
+        {"transposes": {**TRANSPOSES, "dense": "10"}},
+        ValueError,
+        ("transposed by 10",),
+    ),
     "transposes as a list": (
         {"transposes": [(1, 0)]},
         TypeError,
@@ -403,7 +402,7 @@ OPTAX = {
         ("a ScaleByAdamState with the fields ['count', 'mu', 'nu']", "NAGD(...)"),
     ),
     "unknown part": ({"state": MaskedState(state())}, ValueError, ("a MaskedState",)),
-    "parameters": ({"state": trace()}, ValueError, ("Received: a dict.",)),
+    "parameters": ({"state": trace()}, ValueError, ("Received: a dict with",)),
     "array": ({"state": np.ones(3)}, ValueError, ("Received: a ndarray",)),
     "no trace": (
         {"state": (EmptyState(), EmptyState())},
@@ -415,13 +414,13 @@ OPTAX = {
     "no learning rate": (
         {"learning_rate": None},
         TypeError,
-        ("learning_rate is no part of the state", "learning_rate=None"),
+        ("does not hold the learning_rate", "learning_rate=None"),
     ),
-    "no momentum": ({"momentum": None}, TypeError, ("momentum is no part", "momentum=None")),
+    "no momentum": ({"momentum": None}, TypeError, ("not hold the momentum", "momentum=None")),
     "learning rate from a schedule": (
         {"state": injected(["learning_rate"]), "learning_rate": None},
         TypeError,
-        ("learning_rate follows a schedule there", "pass learning_rate=..."),
+        ("does not hold the learning_rate", "or its schedule"),
     ),
     "no injected momentum": (
         {
@@ -431,7 +430,7 @@ OPTAX = {
             "momentum": None,
         },
         TypeError,
-        ("momentum is no part",),
+        ("does not hold the momentum",),
     ),
     "momentum schedule": ({"momentum": SCHEDULE}, TypeError, ("`momentum` must be",)),
     "momentum 1": ({"momentum": 1.0}, ValueError, ("`momentum` must be", "momentum=1.0")),
@@ -444,27 +443,27 @@ OPTAX = {
     "leaves": (
         {"state": (TraceState({"x": "text"}), EmptyState())},
         ValueError,
-        ("a str at 'x'", "jax.tree.leaves(trace)"),
+        ("for the arrays ['x']",),
     ),
     "structure": (
         {"variables": {**keras_variables(), "more": keras.Variable([1.0])}},
         ValueError,
-        ("the structure of the trace", "'more' only in the variables"),
+        ("nested like them", "'more'] for the arrays ['conv/kernel',"),
     ),
     "structure of the trace": (
         {"state": shorter_trace()},
         ValueError,
-        ("'dense/bias' only in the variables",),
+        ("'dense/weight'] for the arrays ['conv/kernel'].",),
     ),
     "missing variable": (
         {"variables": {"conv": keras_variables()["conv"]}},
         ValueError,
-        ("'dense/bias' only in the trace",),
+        ("the variables ['conv/kernel'] for the arrays ['conv/kernel', 'dense/bias',",),
     ),
     "number of variables": (
         {"variables": listed(keras_variables())[:2]},
         ValueError,
-        ("2 variables, conv/kernel, dense/bias, for 3 arrays", "conv/kernel, dense/bias, dense/w"),
+        ("the variables ['0', '1'] for the arrays ['conv/kernel', 'dense/bias',", "in the order"),
     ),
     "order of variables": (
         {"variables": listed(keras_variables())[::-1]},

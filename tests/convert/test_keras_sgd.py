@@ -203,7 +203,7 @@ def test_schedules_and_callables_stay_the_same_objects():
 def test_a_schedule_scaled_back_can_be_converted():
     optimizer = NAGD(FALLING)
     optimizer.learning_rate = 0.1
-    with pytest.raises(ValueError, match="cannot scale a learning-rate schedule"):
+    with pytest.raises(ValueError, match="schedule that was set"):
         convert.to_keras_sgd(optimizer)
     optimizer.learning_rate = 0.3  # as the message says: the schedule's own value
     convert.to_keras_sgd(optimizer)
@@ -236,3 +236,12 @@ def test_float64(float64):
     assert_same_steps(run, twin)
     converted(run, convert.to_keras_sgd)
     assert_same_steps(run, twin)
+
+
+def test_a_momentum_set_after_gradient_descent_begins_without_displacement():
+    """Such an SGD has no velocities, and cannot train on itself."""
+    run = begun(sgd, Case("", {"momentum": 0.0}))
+    run.optimizer.momentum = 0.5
+    new = convert.from_keras_sgd(run.optimizer)
+    assert float(new.momentum) == 0.5
+    assert not np.any(join(snapshot(new.displacements)))

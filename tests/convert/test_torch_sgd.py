@@ -9,7 +9,7 @@ import pytest
 
 from nagd_keras import NAGD, convert
 from tests.reference import sgd_problem, torch_sgd_table
-from tests.support.drivers import assert_identical, snapshot, to_float64
+from tests.support.drivers import snapshot, to_float64
 from tests.support.tolerances import TRAJECTORY, assert_close
 
 RECORD = json.loads(torch_sgd_table.TABLE.read_text())
@@ -119,16 +119,21 @@ def test_momentum_0_forgets_the_buffers():
     assert not np.any(flat(snapshot(optimizer.displacements)))
 
 
-def test_a_learning_rate_of_zero_freezes():
+@pytest.mark.parametrize("rates", [(0.2, 0.0), (0.0, 0.2), (0.0, 0.0)])
+def test_a_learning_rate_of_zero_freezes(rates):
     state = state_dict()
     group = state["param_groups"][0]
-    state["param_groups"] = [{**group, "params": [0]}, {**group, "params": [1, 2], "lr": 0.0}]
+    state["param_groups"] = [
+        {**group, "params": numbers, "lr": rate}
+        for numbers, rate in zip(([0], [1, 2]), rates, strict=True)
+    ]
     variables = keras_variables(RECORD["points"][0])
     optimizer = convert.from_torch_sgd(state, variables, transposes=TRANSPOSES)
+    assert float(optimizer.learning_rate) == np.float32(max(rates))
     before = snapshot(variables)
     step(optimizer, variables)
-    assert_identical(snapshot(variables)[1:], before[1:])
-    assert np.any(snapshot(variables)[0] != before[0])
+    for i, (now, was) in enumerate(zip(snapshot(variables), before, strict=True)):
+        assert np.any(now != was) == (rates[min(i, 1)] > 0)
 
 
 def test_the_first_pattern_counts_and_none_is_as_it_is():
