@@ -19,7 +19,8 @@ if BACKEND == "tensorflow":
 
     from nagd_keras.engine.kernels import tensorflow as kernels
     from nagd_keras.engine.kernels import tensorflow_chunks as chunks
-    from nagd_keras.engine.kernels.tensorflow import Way, only
+    from nagd_keras.engine.kernels.tensorflow import Way
+    from tests.support.ways import only
 
     WAYS = list(Way)
 else:

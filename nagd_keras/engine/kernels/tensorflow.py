@@ -7,8 +7,7 @@ there is next to nothing to pass over.
 
 import enum
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -37,19 +36,6 @@ class Way(enum.Enum):
     CHUNKED = "the same, over one piece of the variable after the other"
 
 
-_forced: list[Way] = []
-
-
-@contextmanager
-def only(way: Way) -> Iterator[None]:
-    """Within this context every variable takes this way, if it can. For tests."""
-    _forced.append(way)
-    try:
-        yield
-    finally:
-        _forced.pop()
-
-
 def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
     """Returns the way for a variable, its displacement and its gradient, a tensor or rows.
 
@@ -58,11 +44,6 @@ def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
     rows, size = isinstance(g, tf.IndexedSlices), w.shape.num_elements() or 0
     # The training operations know one dtype for all, and round 16 bits at every turn.
     ops_can = not rows and w.dtype == s.dtype == g.dtype and w.dtype in (tf.float32, tf.float64)
-    if _forced:
-        can = {Way.TRAINING_OPS: ops_can, Way.CHUNKED: not rows and chunks.can(size)}.get(
-            _forced[-1], True
-        )
-        return _forced[-1] if can else Way.FORMULA
     compiles = _on_cpu(w) and _compiles() and not tf.config.functions_run_eagerly()
     if (rows or size >= LARGE) and compiles:
         # Other dtypes would be widened as a whole, before the first piece.
