@@ -1,7 +1,8 @@
 """The optimizer class: its arguments, its wiring and its properties."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Never, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
@@ -12,12 +13,12 @@ from nagd_keras.arguments import slot_dtype as checked_slot_dtype
 from nagd_keras.backends.current import current
 from nagd_keras.directions.direction import Direction
 from nagd_keras.directions.named import named_direction
-from nagd_keras.engine.gradients import check_gradients
+from nagd_keras.engine.gradients import check_gradients, check_lazy
 from nagd_keras.engine.pipeline import Pipeline
-from nagd_keras.engine.refusals import check_lazy, refuse
 from nagd_keras.hyperparameters import Hyperparameter, declared, deserialized, value_dtype
 from nagd_keras.multipliers import check_found, checked_multipliers, matched
 from nagd_keras.rules.restart import SCHEMES
+from nagd_keras.state import checkpoint, loading
 from nagd_keras.state.live import Hyperparameters
 from nagd_keras.state.scalars import Scalars
 from nagd_keras.state.slots import DISPLACEMENT
@@ -155,9 +156,7 @@ class NAGD(keras.optimizers.Optimizer):
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str = "nagd",
-        **unknown: Never,
     ) -> None:
-        refuse(unknown, NAGD)
         # All checks come before the base class makes the first variable.
         direction = named_direction(direction)
         given = {
@@ -200,7 +199,9 @@ class NAGD(keras.optimizers.Optimizer):
         scalars.number("gradient_norm", -1.0)  # which stands for one that is not known
         scalars.number("velocity_norm", 0.0)  # likewise
         scalars.make(self.add_variable)
-        self._names_in_checkpoint = current.in_checkpoints(self.state)
+        self._names_in_checkpoint = current.in_checkpoints(
+            partial(checkpoint.note, self.state), partial(checkpoint.read_note, self.state)
+        )
         self._pipeline = Pipeline(
             self, self.state, direction, restart=restart, skip=skip_nonfinite, lazy=self._lazy
         )
@@ -237,7 +238,7 @@ class NAGD(keras.optimizers.Optimizer):
                         self._add_slot(variable, kind, dtype=self._slot_dtype)
             self.state.slots.settle(variables)
             self._pipeline.settle(variables)
-            self.state.load_pending()
+            loading.load_pending(self.state)
         except BaseException:
             # So that the next step says what is wrong, or mends it.
             self.built = False
@@ -356,11 +357,11 @@ class NAGD(keras.optimizers.Optimizer):
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the state into a store of Keras' saving."""
-        self.state.save(store)
+        self.state.saved().write(store)
 
     def load_own_variables(self, store: Any) -> None:
-        """Reads the state that `save_own_variables` wrote; see `State.load`."""
-        self.state.load(store)
+        """Reads the state that `save_own_variables` wrote; see `state/loading.py`."""
+        loading.load(self.state, store)
 
     def set_weights(self, weights: Any) -> None:
         """Sets all variables of the optimizer, in the order of `variables`.
@@ -371,7 +372,7 @@ class NAGD(keras.optimizers.Optimizer):
         Raises:
             ValueError: if their number or their shapes are others. Nothing is changed then.
         """
-        self.state.set_in_order(weights)
+        loading.set_in_order(self.state, weights)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs, with live numbers as they are now.

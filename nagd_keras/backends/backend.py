@@ -155,7 +155,9 @@ class Backend:
         """A context in which variables are made on the devices of another one."""
         return nullcontext()
 
-    def in_checkpoints(self, stored: Any) -> Any:
+    def in_checkpoints(
+        self, write: Callable[[], dict[str, Any]], read: Callable[[Any], None]
+    ) -> Any:
         """Returns what, as an attribute, makes TensorFlow's checkpoints note the state's names."""
         return None
 

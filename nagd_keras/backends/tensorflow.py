@@ -2,10 +2,9 @@
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
-from weakref import ref
 
 import keras
 import numpy as np
@@ -145,9 +144,11 @@ class TensorFlow(Backend):
         scope: AbstractContextManager[Any] = extended.colocate_vars_with(native(variable))
         return scope
 
-    def in_checkpoints(self, stored: Any) -> Any:
+    def in_checkpoints(
+        self, write: Callable[[], dict[str, Any]], read: Callable[[Any], None]
+    ) -> Any:
         """Returns a note of the state's names, which TensorFlow's checkpoints will hold."""
-        return NamesInCheckpoint(stored)
+        return NamesInCheckpoint(write, read)
 
 
 def native(variable: Any) -> Any:
@@ -196,9 +197,9 @@ class NamesInCheckpoint(tf.train.experimental.PythonState):
     TensorFlow reads such notes before it restores the first variable.
     """
 
-    def __init__(self, stored: Any) -> None:
-        """Takes what writes and reads the note; it holds this, which holds it no faster."""
-        self._stored = ref(stored)
+    def __init__(self, write: Callable[[], dict[str, Any]], read: Callable[[Any], None]) -> None:
+        """Takes what returns the note, and what compares one with the state."""
+        self._write, self._read = write, read
 
     def serialize(self) -> bytes:
         """Returns the note as bytes; none within a graph, such as that of a SavedModel.
@@ -209,8 +210,7 @@ class NamesInCheckpoint(tf.train.experimental.PythonState):
         if not tf.executing_eagerly():
             return b""
         file = io.BytesIO()
-        # It is there: only by the optimizer, which holds it, does TensorFlow come here.
-        np.savez(file, **self._stored().checkpoint_note())  # type: ignore[union-attr]
+        np.savez(file, **self._write())
         return file.getvalue()
 
     def deserialize(self, string_value: bytes) -> None:
@@ -218,7 +218,7 @@ class NamesInCheckpoint(tf.train.experimental.PythonState):
         if not string_value:
             return
         with np.load(io.BytesIO(string_value), allow_pickle=False) as note:
-            self._stored().read_checkpoint_note(note)  # type: ignore[union-attr]
+            self._read(note)
 
 
 BACKEND = TensorFlow()

@@ -1,12 +1,10 @@
 """What an optimizer keeps, saved and loaded by name, all of it or nothing."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 from nagd_keras import keras_private as private
-from nagd_keras.backends.current import current
-from nagd_keras.state import checkpoint, loading
 from nagd_keras.state.archive import LOOK_AHEAD, Name, Pending, Saved, fingerprint
 from nagd_keras.state.live import Hyperparameters
 from nagd_keras.state.matching import paths_of
@@ -98,10 +96,6 @@ class State:
 
     # Saving
 
-    def save(self, store: Any) -> None:
-        """Writes the state into a store of Keras' saving."""
-        self.saved().write(store)
-
     def saved(self) -> Saved:
         """Returns the present state, as it is saved."""
         if self.pending is not None and self.pending.saved is None:
@@ -126,23 +120,35 @@ class State:
             notes,
         )
 
-    # Loading; see loading.py
+    # Loading; see loading.py and, for TensorFlow's own checkpoints, checkpoint.py
 
-    def load(self, store: Any) -> None:
-        """Reads what `save` wrote."""
-        loading.load(self, store)
+    def take_over(self, saved: Saved) -> None:
+        """Takes from a saved state what no variable of the optimizer holds.
 
-    def load_pending(self) -> None:
-        """Gives the slots, once they are there, the values that were loaded before."""
-        if self.pending is not None and self.pending.restored:
-            with current.lifted():
-                checkpoint.check_pending(self)
-        else:
-            loading.load_pending(self)
-
-    def set_in_order(self, weights: Sequence[Any]) -> None:
-        """Sets all variables, in the order of `variables`; slots wait if they are not there yet."""
-        loading.set_in_order(self, weights)
+        Raises:
+            ValueError: if other variables are excluded from weight decay. Keras keeps those in
+                memory only, so a new optimizer excludes none.
+        """
+        here, there = set(self.not_decayed()), set(saved.not_decayed)
+        if here and here != there:
+            raise ValueError(
+                "The saved optimizer state excludes other variables from weight decay than this "
+                f"optimizer does. Excluded there: {sorted(there)}. Excluded here: {sorted(here)}. "
+                "Nothing of the optimizer's state was loaded. Exclude the same variables, or none, "
+                "before loading."
+            )
+        if here != there:
+            self.exclude(there)
+        paths = paths_of(self.trained)
+        if self.from_config:
+            # The patterns of the multipliers need not fit: Keras leaves the names of the models
+            # around a layer out of its variables' paths when it loads them.
+            for place, path in enumerate(paths):
+                if path in saved.paths:
+                    self.factors[place] = saved.factors.get(path, 1.0)
+            self.knows_factors = True
+        point = {n.path: a for n, a in saved.arrays.items() if n.slot == LOOK_AHEAD}
+        self.points.remember(saved.at_iterate, {paths.index(path): a for path, a in point.items()})
 
     def exclude(self, paths: Collection[str]) -> None:
         """Excludes the variables with these paths, and no others, from weight decay."""
@@ -163,16 +169,6 @@ class State:
         self.notes.replace(notes)
         if self.not_decayed() != not_decayed:
             self.exclude(not_decayed)
-
-    # TensorFlow's own checkpoints; see checkpoint.py
-
-    def checkpoint_note(self) -> dict[str, Any]:
-        """Returns what is to be written into a checkpoint beside the variables."""
-        return checkpoint.note(self)
-
-    def read_checkpoint_note(self, note: Any) -> None:
-        """Compares a note with the optimizer, before its variables are restored."""
-        checkpoint.read_note(self, note)
 
     # The two points
 
