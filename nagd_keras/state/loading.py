@@ -38,13 +38,9 @@ def load(state: Any, store: Any) -> None:
         state.pending = None
     else:
         numbers = {name: array for name, array in saved.arrays.items() if not name.path}
-        here = {name: v for name, v in state.named().items() if not name.path}
-        plan = _fitted(state, numbers, here)
+        # The slots, if there are any, become what they are where no update was made.
+        plan = _fitted(state, numbers, state.named())
         state.pending = Pending(saved) if saved.built else None
-        if not saved.built:
-            # As they are in an optimizer that has made no update.
-            starts = {(k, i): state.slots.start(k, i) for k, i, _ in state.slots.items()}
-            plan += [(slot, starts[k, i]) for k, i, slot in state.slots.items()]
         state.points.remember(saved.at_iterate, {})
     for target, array in plan:
         target.assign(array)
