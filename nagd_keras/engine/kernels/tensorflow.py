@@ -208,9 +208,7 @@ def _compiled(
 
     It returns what a restart scheme needs to know if that costs no pass of its own, or None.
     """
-    rule: Any = nesterov_update
-    if way is Way.CHUNKED:
-        rule = partial(chunks.update_and_sum, scheme) if scheme else chunks.update
+    rule = partial(chunks.update_and_sum, scheme) if way is Way.CHUNKED else nesterov_update
 
     def nesterov(**arguments: Any) -> Any:
         return _by_formula(w_dtype, s_dtype, dtype, rule, lazy, **arguments)
