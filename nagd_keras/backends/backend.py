@@ -59,7 +59,7 @@ class Backend:
             (then if number(condition) else otherwise)()
             return
         if self.in_place():
-            keras.ops.cond(condition, lambda: _nothing(then), lambda: _nothing(otherwise))
+            keras.ops.cond(condition, then, otherwise)
             return
         # Where variables are values, a condition has values as its result. To compute both and to
         # select would be simpler, and cost XLA on a CPU copies of all that is selected.
@@ -164,10 +164,6 @@ class Backend:
     def generators_kept(self) -> AbstractContextManager[Any]:
         """A context that gives the backend's random generators back as it found them."""
         return nullcontext()
-
-
-def _nothing(call: Callable[[], None]) -> None:
-    call()
 
 
 def _read(variables: Sequence[Any], checked: Sequence[Any]) -> tuple[list[Any], Any]:

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from nagd_keras import keras_private as private
 from nagd_keras.backends.backend import Backend, Method, Reader
 from nagd_keras.tensors import all_finite, dense, total
 
@@ -129,13 +128,11 @@ class TensorFlow(Backend):
         """Raises unless all variables were made in the scope of a strategy."""
         for variable in variables:
             if not strategy.extended.variable_created_in_scope(native(variable)):
-                theirs = private.strategy_of(native(variable))
                 raise ValueError(
                     f"The variable {getattr(variable, 'path', variable.name)} and the optimizer "
                     "are not of the same tf.distribute strategy. Received: an optimizer of "
-                    f"{_named(strategy)} and a variable of {_named(theirs)}. Make the model, "
-                    "compile it and make its optimizer in the scope of one strategy: "
-                    "with strategy.scope(): ..."
+                    f"{type(strategy).__name__}. Make the model, compile it and make its optimizer "
+                    "in the scope of one strategy: with strategy.scope(): ..."
                 )
 
     def beside(self, variable: Any) -> AbstractContextManager[Any]:
@@ -183,12 +180,6 @@ def next_power_of_two(n: Any) -> Any:
     for shift in (1, 2, 4, 8, 16):  # All bits below the highest become ones.
         below = tf.bitwise.bitwise_or(below, tf.bitwise.right_shift(below, shift))
     return below + 1
-
-
-def _named(strategy: Any) -> str:
-    # What has no strategy is of TensorFlow's default one, by a private name.
-    name = type(strategy).__name__
-    return "no strategy" if strategy is None or name.startswith("_") else name
 
 
 class NamesInCheckpoint(tf.train.experimental.PythonState):
