@@ -53,11 +53,6 @@ class Pipeline:
     def apply(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         """Makes an update of variables from their gradients, or accumulates these."""
         optimizer, numbers = self._optimizer, self._state.scalars
-        overwritten = [
-            (v, keras.ops.copy(tensor(v)))
-            for v in variables
-            if self._skip and getattr(v, "overwrite_with_gradient", False)
-        ]
         gradients, variables = private.with_gradients(optimizer, gradients, variables)
         gradients, variables = private.overwritten(optimizer, gradients, variables)
         skipped = keras.ops.copy(numbers["skipped_updates"].value) if self._skip else None
@@ -74,9 +69,10 @@ class Pipeline:
         average(optimizer, self._state, made)
         for variable in variables:
             if variable.constraint is not None:
-                _assign_if(made, variable, variable.constraint(tensor(variable)))
-        for variable, value in overwritten:
-            current.assign(variable, keras.ops.where(made, tensor(variable), value))
+                value = variable.constraint(tensor(variable))
+                if made is not None:
+                    value = keras.ops.where(made, value, tensor(variable))
+                current.assign(variable, value)
         current.assign_add(private.batches(optimizer), 1)
 
     def _received(self, gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
@@ -254,13 +250,6 @@ class Pipeline:
 
     def _all_variables(self) -> list[Any]:
         return [*self._state.trained, *self._state.variables()]
-
-
-def _assign_if(condition: Any, variable: Any, value: Any) -> None:
-    """Sets a variable where a condition holds, or in any case if there is none."""
-    if condition is not None:
-        value = keras.ops.where(condition, value, tensor(variable))
-    current.assign(variable, value)
 
 
 def _cast(x: Any, dtype: str) -> Any:
