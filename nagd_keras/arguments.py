@@ -3,10 +3,8 @@
 import numbers
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
-import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.hyperparameters import Hyperparameter
@@ -74,8 +72,6 @@ def slot_dtype(given: Any) -> str | None:
     """
     if given is None:
         return None
-    with suppress(TypeError, ValueError):  # what is no dtype at all
-        given = keras.backend.standardize_dtype(given)
     return choice("slot_dtype", given, _REAL, ", or None for the dtype of each variable")
 
 

@@ -15,7 +15,7 @@ from nagd_keras.directions.direction import Direction
 from nagd_keras.directions.named import named_direction
 from nagd_keras.engine.gradients import check_gradients, check_lazy
 from nagd_keras.engine.pipeline import Pipeline
-from nagd_keras.hyperparameters import Hyperparameter, declared, deserialized, value_dtype
+from nagd_keras.hyperparameters import Hyperparameter, declared, value_dtype
 from nagd_keras.multipliers import check_found, checked_multipliers, matched
 from nagd_keras.rules.restart import SCHEMES
 from nagd_keras.state import checkpoint, loading
@@ -292,13 +292,17 @@ class NAGD(keras.optimizers.Optimizer):
             return
         with keras.name_scope(self.name):
             if trainable_variables is None:
-                variables = self._built_for()
-                check_gradients(gradients, variables)
-            else:
-                variables = list(trainable_variables)
-                check_gradients(gradients, variables)
-                self.build(variables)
-                private.check_known(self, variables)
+                if not self.built:
+                    raise ValueError(
+                        "Gradients without variables are those of the variables that the optimizer "
+                        "was built for, but it must already be built. Call "
+                        "optimizer.build(model.trainable_variables) first, or pass them."
+                    )
+                trainable_variables = self.state.trained
+            variables = list(trainable_variables)
+            check_gradients(gradients, variables)
+            self.build(variables)
+            private.check_known(self, variables)
             if self.state.from_config:
                 # Seen now if no state came that says which variables the multipliers are for.
                 if not self.state.knows_factors:
@@ -307,14 +311,6 @@ class NAGD(keras.optimizers.Optimizer):
             if self.at_iterate:
                 self._go_back()
             self._pipeline.apply(gradients, variables)
-
-    def _built_for(self) -> list[Any]:
-        if not self.built:
-            raise ValueError(
-                "When gradients are passed without variables, the optimizer must already be built. "
-                "Call optimizer.build(model.trainable_variables) first, or pass them."
-            )
-        return self.state.trained
 
     @current.unconverted
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -401,9 +397,9 @@ class NAGD(keras.optimizers.Optimizer):
     ) -> "NAGD":
         """Makes an optimizer, without state, from what `get_config` returned."""
         nested = {
-            name: deserialized(config[name], custom_objects)
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
             for name in (*declared(cls), "direction")
-            if name in config
+            if isinstance(config.get(name), dict)
         }
         optimizer = cls(**{**config, **nested})
         optimizer.state.from_config = True

@@ -103,7 +103,7 @@ CASES = [
             f"{name} callable of the step",
             {name: lambda step: 0.1},
             TypeError,
-            (name, "called without arguments", "Received: ", "(step)", "subclass"),
+            (name, "called without arguments", "Received: ", "'step'", "subclass"),
         )
         for name in NAMES
     ),
