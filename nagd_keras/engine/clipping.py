@@ -33,23 +33,16 @@ class Clipping(NamedTuple):
 
 
 def clipped(
-    gradients: Sequence[Any],
-    *,
-    clipnorm: float | None,
-    global_clipnorm: float | None,
-    clipvalue: float | None,
-    needs_norm: bool,
-    needs_finite: bool,
+    gradients: Sequence[Any], optimizer: Any, *, needs_norm: bool, needs_finite: bool
 ) -> Clipping:
     """Returns what remains to be done to gradients.
 
-    Only one of the three limits is set; see `keras.optimizers.Optimizer`, of which the formulas
-    are.
+    Only one of the optimizer's three limits is set; see `keras.optimizers.Optimizer`, of which the
+    formulas are.
     """
     elements = [current.values(g) for g in gradients]
-    clipnorm, global_clipnorm, clipvalue = (
-        limit if limit and limit > 0 else None for limit in (clipnorm, global_clipnorm, clipvalue)
-    )
+    limits = optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue
+    clipnorm, global_clipnorm, clipvalue = (x if x and x > 0 else None for x in limits)
     squares: list[Any] = []
     scale = scales = None
     norm: Any = None

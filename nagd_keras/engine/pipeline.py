@@ -112,14 +112,8 @@ class Pipeline:
 
     def _update(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         """Makes an update, unless it is to be skipped."""
-        optimizer = self._optimizer
         clipping = clipped(
-            gradients,
-            clipnorm=optimizer.clipnorm,
-            global_clipnorm=optimizer.global_clipnorm,
-            clipvalue=optimizer.clipvalue,
-            needs_norm=self.tracks_norm,
-            needs_finite=self._skip,
+            gradients, self._optimizer, needs_norm=self.tracks_norm, needs_finite=self._skip
         )
         make = partial(self._make, gradients, variables, clipping)
         if self._skip:

@@ -54,27 +54,24 @@ class State:
 
         Keras' older format knows only their order.
         """
-        slots = [slot for _, _, slot in self.slots.items()]
-        known = {id(slot) for slot in slots}
-        return [v for v in private.all_variables(self.optimizer) if id(v) not in known] + slots
+        return [*self._numbers(), *(slot for _, _, slot in self.slots.items())]
+
+    def _numbers(self) -> list[Any]:
+        slots = {id(slot) for _, _, slot in self.slots.items()}
+        return [v for v in private.all_variables(self.optimizer) if id(v) not in slots]
 
     def named(self) -> dict[Name, Any]:
         """Returns what is saved, by name: variables, and scalars that are set alike."""
+        named: dict[Name, Any] = {Name(n): scalar for n, scalar in self.scalars.used().items()}
         packed = {id(v) for v in self.scalars.variables.values()}
-        slots = {id(slot): (kind, place) for kind, place, slot in self.slots.items()}
-        paths = paths_of(self.trained)
-        named: dict[Name, Any] = {}
-        scalars = {Name(name): scalar for name, scalar in self.scalars.used().items()}
-        for variable in self.variables():
-            if id(variable) in slots:
-                kind, place = slots[id(variable)]
-                named[Name(kind, paths[place])] = variable
-            elif id(variable) not in packed:
+        for variable in self._numbers():
+            if id(variable) not in packed:
                 name = Name(variable.name)
-                while name in named or name in scalars:  # Those of a derived class, perhaps.
+                while name in named:  # That of a derived class' own, perhaps.
                     name = Name(f"{name.slot}#")
                 named[name] = variable
-        return {**scalars, **named}
+        paths = paths_of(self.trained)
+        return named | {Name(kind, paths[i]): slot for kind, i, slot in self.slots.items()}
 
     def check_not_pending(self) -> None:
         """Raises where a state was loaded whose slots wait for the variables.

@@ -72,29 +72,25 @@ def _update_one(step: Step, lazy: bool, scheme: str | None) -> list[Any]:
     """Makes one update; returns the restart scheme's inner product, if there is a scheme."""
     w, s = native(step.variable), native(step.displacement)
     way = way_for(w, s, step.gradient)
+    parts = None
     if way is Way.TRAINING_OPS:
         _by_training_ops(w.handle, s.handle, step.gradient, step.coefficients)
-        return [_restart_product(scheme, step, s)] if scheme else []
-    dtypes = w.dtype, s.dtype, step.coefficients.step.dtype
-    only_rows = lazy and isinstance(step.gradient, tf.IndexedSlices)
-    arguments = {"w": w.handle, "s": s.handle, **_gradient(w, step, way)}
-    if way in (Way.COMPILED, Way.CHUNKED):
-        # One function a shape: TensorFlow warns of a function that it traces for many.
-        made = _compiled(*dtypes, only_rows, tuple(w.shape), way, scheme)
-        parts = made(**arguments)
     else:
-        parts = _by_formula(*dtypes, lazy=only_rows, **arguments)
-    return [_restart_product(scheme, step, s, parts)] if scheme else []
-
-
-def _restart_product(scheme: str, step: Step, s: tf.Variable, parts: Any = None) -> Any:
-    """Returns a restart scheme's inner product, behind the update, as the sum of its parts."""
-    if parts is None:
-        parts = _restart_parts(scheme, step, s)
-    return weighted(scheme, tf.reduce_sum(parts), step.scale)
+        dtypes = w.dtype, s.dtype, step.coefficients.step.dtype
+        only_rows = lazy and isinstance(step.gradient, tf.IndexedSlices)
+        arguments = {"w": w.handle, "s": s.handle, **_gradient(w, step, way)}
+        if way is Way.FORMULA:
+            parts = _by_formula(*dtypes, lazy=only_rows, **arguments)
+        else:  # One function a shape: TensorFlow warns of a function that it traces for many.
+            parts = _compiled(*dtypes, only_rows, tuple(w.shape), way, scheme)(**arguments)
+    if scheme is None:
+        return []
+    parts = _restart_parts(scheme, step, s) if parts is None else parts
+    return [weighted(scheme, tf.reduce_sum(parts), step.scale)]
 
 
 def _restart_parts(scheme: str, step: Step, s: tf.Variable) -> Any:
+    """Returns a tensor whose sum is a restart scheme's inner product, behind the update."""
     dtype, g = step.coefficients.step.dtype, step.gradient
     s_next = tf.raw_ops.ReadVariableOp(resource=s.handle, dtype=s.dtype)
     if scheme == SPEED:
