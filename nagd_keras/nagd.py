@@ -108,6 +108,12 @@ class NAGD(keras.optimizers.Optimizer):
     learning rate that follows a schedule scales the schedule, from now on, so that it has that
     value now: thus `keras.callbacks.ReduceLROnPlateau` works with schedules.
 
+    Attributes:
+        tracks_gradient_norm: whether `gradient_norm` is kept; False at first, since it costs a pass
+            over the gradients. A step that is compiled keeps to what it found: set this before, or
+            compile the step again (`model.make_train_function(force=True)`), as the callbacks that
+            need the norm do.
+
     Raises:
         TypeError: for a hyperparameter that is none of the above, or an unknown argument.
         ValueError: for a hyperparameter out of its range, a schedule whose value is not a scalar,
@@ -191,11 +197,11 @@ class NAGD(keras.optimizers.Optimizer):
         self._direction, self._restart, self._skip = direction, restart, skip_nonfinite
         self._lazy, self._slot_dtype = sparse_updates == "lazy", slot_dtype
         self._multipliers = learning_rate_multipliers
+        self.tracks_gradient_norm = False
         scalars = Scalars(value_dtype())
         for counter in ("age", "updates", "restarts", "skipped_updates"):
             scalars.count(counter)
-        self.state = State(self, scalars)
-        self.state.hyperparameters = Hyperparameters(self, kinds, given, scalars)
+        self.state = State(self, scalars, Hyperparameters(self, kinds, given, scalars))
         scalars.number("gradient_norm", -1.0)  # which stands for one that is not known
         scalars.number("velocity_norm", 0.0)  # likewise
         scalars.make(self.add_variable)
@@ -516,19 +522,6 @@ class NAGD(keras.optimizers.Optimizer):
         """The L2 norm of the last tracked update's gradient before clipping, or NaN."""
         norm = self.state.scalars["gradient_norm"].value
         return keras.ops.where(norm < 0, float("nan"), norm)
-
-    @property
-    def tracks_gradient_norm(self) -> bool:
-        """Whether `gradient_norm` is kept; off at first, since it costs a pass over the gradients.
-
-        A step that is compiled keeps to what it found: set this before, or compile the step again
-        (`model.make_train_function(force=True)`), as the callbacks that need the norm do.
-        """
-        return self._pipeline.tracks_norm
-
-    @tracks_gradient_norm.setter
-    def tracks_gradient_norm(self, value: bool) -> None:
-        self._pipeline.tracks_norm = bool(value)
 
     def given_as(self, name: str) -> str:
         """Returns what a hyperparameter is: "number", "schedule", "callable" or "None"."""

@@ -22,11 +22,7 @@ from nagd_keras.tensors import computed_in, tensor, widest_dtype
 
 
 class Pipeline:
-    """What becomes of the gradients of one batch.
-
-    Attributes:
-        tracks_norm: whether the norm of the gradient is kept.
-    """
+    """What becomes of the gradients of one batch."""
 
     def __init__(
         self,
@@ -43,7 +39,6 @@ class Pipeline:
         self._directs = type(direction).direct is not Direction.direct  # else it is the gradient
         self._restart, self._skip, self._lazy = restart, skip, lazy
         self._dtypes: list[str] = []
-        self.tracks_norm = False
 
     def settle(self, variables: Sequence[Any]) -> None:
         """Takes the variables that the optimizer is built for."""
@@ -112,9 +107,8 @@ class Pipeline:
 
     def _update(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         """Makes an update, unless it is to be skipped."""
-        clipping = clipped(
-            gradients, self._optimizer, needs_norm=self.tracks_norm, needs_finite=self._skip
-        )
+        tracks = self._optimizer.tracks_gradient_norm
+        clipping = clipped(gradients, self._optimizer, needs_norm=tracks, needs_finite=self._skip)
         make = partial(self._make, gradients, variables, clipping)
         if self._skip:
             count = partial(self._state.scalars.add, COUNTERS, skipped_updates=1)
@@ -128,7 +122,7 @@ class Pipeline:
         numbers = scalars.read(NUMBERS)
         values = self._state.hyperparameters.read(numbers)
         changes: dict[str, Any] = {}
-        if clipping.norm is not None and self.tracks_norm:
+        if self._optimizer.tracks_gradient_norm:
             changes["gradient_norm"] = clipping.norm
         steps = self._steps(gradients, variables, values, clipping)
         if self._restart is None:

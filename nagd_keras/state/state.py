@@ -31,12 +31,9 @@ class State:
         pending: a state that was loaded before the optimizer was built.
     """
 
-    hyperparameters: Hyperparameters
-
-    def __init__(self, optimizer: Any, scalars: Scalars) -> None:
-        """Takes the optimizer, and a registry of numbers."""
-        self.optimizer = optimizer
-        self.scalars = scalars
+    def __init__(self, optimizer: Any, scalars: Scalars, hyperparameters: Hyperparameters) -> None:
+        """Takes the optimizer, its registry of numbers and its hyperparameters."""
+        self.optimizer, self.scalars, self.hyperparameters = optimizer, scalars, hyperparameters
         self.slots, self.points, self.notes = Slots(), Points(), Notes()
         self.factors: list[float] = []
         self.from_config = self.knows_factors = False
