@@ -412,16 +412,12 @@ class NAGD(keras.optimizers.Optimizer):
         return optimizer
 
     def __setattr__(self, name: str, value: Any) -> None:
-        kind = getattr(type(self), name, None)
-        if not isinstance(kind, Hyperparameter):
-            super().__setattr__(name, value)
-        elif name == "learning_rate" and callable(value) and not self.built:
-            # Keras lets a schedule take the place of a number, and no step is compiled yet.
-            self.state.hyperparameters.replace(name, value)
-        else:
+        if isinstance(getattr(type(self), name, None), Hyperparameter):
             # Keras and TensorFlow adopt any variable that is assigned to an attribute into the
             # optimizer's saved state; `optimizer.momentum = other.momentum` means the value.
             object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     # What it is doing
 

@@ -49,7 +49,8 @@ def clipped(
     if clipnorm or global_clipnorm or needs_norm:
         squares = [_sum_of_squares(g) for g in elements]
     if global_clipnorm or needs_norm:
-        norm = _root_of_sum(squares)
+        dtype = widest_dtype(squares)
+        norm = keras.ops.sqrt(sum(keras.ops.cast(x, dtype) for x in squares))
     if clipnorm:
         scales = [clipnorm / _larger(keras.ops.sqrt(x), clipnorm) for x in squares]
     elif global_clipnorm:
@@ -63,11 +64,6 @@ def _larger(norm: Any, limit: float) -> Any:
     # Of two float64 tensors `keras.ops.maximum` makes a float32 on JAX and PyTorch. A NaN stays.
     limit = keras.ops.cast(limit, norm.dtype)
     return keras.ops.where(norm < limit, limit, norm)
-
-
-def _root_of_sum(squares: Sequence[Any]) -> Any:
-    dtype = widest_dtype(squares)
-    return keras.ops.sqrt(sum(keras.ops.cast(x, dtype) for x in squares))
 
 
 def _sum_of_squares(gradient: Any) -> Any:

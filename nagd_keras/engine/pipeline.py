@@ -130,12 +130,7 @@ class Pipeline:
             scalars.add(COUNTERS, age=1, updates=1)
         else:
             counters = scalars.read(COUNTERS)
-
-            def decide(products: Sequence[Any]) -> Any:
-                restarts, now = self._decides(products, values["momentum"], numbers, counters)
-                changes.update({} if now is None else {"velocity_norm": now})
-                return restarts
-
+            decide = partial(self._decides, values["momentum"], numbers, counters, changes)
             there = {id(step.displacement) for step in steps}
             slots = self._state.slots[DISPLACEMENT]
             others = [s for s in slots if s is not None and id(s) not in there]
@@ -212,21 +207,22 @@ class Pipeline:
 
     def _decides(
         self,
-        products: Sequence[Any],
         momentum: Any,
         numbers: Mapping[str, Any],
         counters: Mapping[str, Any],
-    ) -> tuple[Any, Any]:
-        """Returns whether to restart, and the speed to be kept, if the scheme needs it."""
+        changes: dict[str, Any],
+        products: Sequence[Any],
+    ) -> Any:
+        """Returns whether to restart, and notes the speed, if the scheme needs it, as a change."""
         dtype = widest_dtype(products)
         total = sum(keras.ops.cast(x, dtype) for x in products)
         if self._restart == GRADIENT:
-            return leads_uphill(total), None
+            return leads_uphill(total)
         before = tensor(numbers["velocity_norm"])
         now = speed(total, keras.ops.cast(tensor(momentum), dtype))
         now = keras.ops.cast(now, self._state.scalars.variables[NUMBERS].dtype)
-        before = keras.ops.cast(before, now.dtype)
-        return slows_down(now, before, tensor(counters["age"])), now
+        changes["velocity_norm"] = now
+        return slows_down(now, keras.ops.cast(before, now.dtype), tensor(counters["age"]))
 
     def update_one(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable and its displacement; nothing is decided about all variables."""

@@ -58,17 +58,15 @@ class Hyperparameters:
             return "schedule"
         return "None" if source is None else "callable"
 
-    def now(self, name: str) -> Any:
-        """Returns the value of the next update: a scalar that can be set, a tensor or a number."""
-        return self._now(name, self._scalars)
-
     def read(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
         """Returns all values of an update, from the numbers that were read for it."""
-        values = {name: self._now(name, numbers) for name in self.kinds}
+        values = {name: self.now(name, numbers) for name in self.kinds}
         return {name: None if x is None else current.scalar(x) for name, x in values.items()}
 
-    def _now(self, name: str, numbers: Any) -> Any:
+    def now(self, name: str, numbers: Any = None) -> Any:
+        """Returns the value of the next update: a scalar that can be set, a tensor or a number."""
         kind, source = self.kinds[name], self.sources[name]
+        numbers = self._scalars if numbers is None else numbers
         if source is None:
             return None
         if source is self._scalars:
@@ -95,7 +93,13 @@ class Hyperparameters:
         kind, source = self.kinds[name], self.sources[name]
         if value is None and source is None:
             return
-        if kind.scaled and isinstance(source, LearningRateSchedule) and not callable(value):
+        is_callable = callable(value) and not is_array(value)
+        if is_callable and kind.scaled and not self._optimizer.built:
+            # Keras lets a schedule take the place of a number, and no step is compiled yet.
+            self.sources[name] = kind.checked(value)
+            self._scalars.unused.add(name)
+            return
+        if kind.scaled and isinstance(source, LearningRateSchedule) and not is_callable:
             self._scale_to(kind, value)
             return
         self._check_settable(kind, source, value)
@@ -116,11 +120,6 @@ class Hyperparameters:
                 f"that was made with {was}. Make a new optimizer with {name}={value!r}, or with a "
                 f"number, such as {name}=0.0, to set it while training."
             )
-
-    def replace(self, name: str, source: Any) -> None:
-        """Gives a hyperparameter a schedule or a callable, before any step is compiled."""
-        self.sources[name] = self.kinds[name].checked(source)
-        self._scalars.unused.add(name)
 
     def _scale_to(self, kind: Hyperparameter, value: Any) -> None:
         """Scales a schedule, so that it has a value now."""
