@@ -8,8 +8,7 @@ import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras import keras_private as private
-from nagd_keras.arguments import boolean, choice
-from nagd_keras.arguments import slot_dtype as checked_slot_dtype
+from nagd_keras.arguments import REAL_DTYPES, boolean, choice
 from nagd_keras.backends.current import current
 from nagd_keras.directions.direction import Direction
 from nagd_keras.directions.named import named_direction
@@ -173,10 +172,9 @@ class NAGD(keras.optimizers.Optimizer):
         kinds = declared(type(self))
         given = {name: kind.checked(given.get(name, kind.default)) for name, kind in kinds.items()}
         learning_rate_multipliers = checked_multipliers(learning_rate_multipliers)
-        slot_dtype = checked_slot_dtype(slot_dtype)
+        choice("slot_dtype", slot_dtype, (*REAL_DTYPES, None))
         choice("sparse_updates", sparse_updates, ("dense", "lazy"))
-        if restart is not None:
-            choice("restart", restart, SCHEMES, " or None")
+        choice("restart", restart, (*SCHEMES, None))
         boolean("skip_nonfinite", skip_nonfinite)
         if sparse_updates == "lazy":
             check_lazy(gradient_accumulation_steps, restart)
