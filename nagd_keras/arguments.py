@@ -3,16 +3,14 @@
 import numbers
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
-import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.hyperparameters import Hyperparameter
 
 Number = TypeVar("Number", int, float)
-_REAL = ("float16", "bfloat16", "float32", "float64")
+REAL_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 def value(name: str, given: Any, supremum: float = float("inf"), least: float = 0.0) -> float:
@@ -61,31 +59,16 @@ def optional(check: Callable[..., Number], name: str, given: Any, **limits: floa
     return None if given is None else check(name, given, **limits)
 
 
-def choice(name: str, given: Any, allowed: Sequence[str], alternatives: str = "") -> str:
-    """Returns one of the words that are allowed; `alternatives` is for the message only.
+def choice(name: str, given: Any, allowed: Sequence[str | None]) -> Any:
+    """Returns one of the words that are allowed.
 
     Raises:
         ValueError: for anything else.
     """
     if given not in allowed:
         words = ", ".join(map(repr, allowed))
-        raise ValueError(
-            f"`{name}` must be one of {words}{alternatives}. Received: {name}={given!r}."
-        )
-    return str(given)
-
-
-def slot_dtype(given: Any) -> str | None:
-    """Returns the name of a dtype of real numbers; None stays None.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    if given is None:
-        return None
-    with suppress(TypeError, ValueError):  # what is no dtype at all
-        given = keras.backend.standardize_dtype(given)
-    return choice("slot_dtype", given, _REAL, ", or None for the dtype of each variable")
+        raise ValueError(f"`{name}` must be one of {words}. Received: {name}={given!r}.")
+    return given
 
 
 def boolean(name: str, given: Any) -> bool:

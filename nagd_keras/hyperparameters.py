@@ -8,6 +8,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,27 +147,17 @@ def value_dtype() -> str:
     return "float64" if keras.config.floatx() == "float64" else "float32"
 
 
-def deserialized(value: Any, custom_objects: dict[str, Any] | None = None) -> Any:
-    """The reverse of what a config has for a hyperparameter."""
-    if isinstance(value, dict):
-        return keras.saving.deserialize_keras_object(value, custom_objects=custom_objects)
-    return value
-
-
 def loadable(name: str, source: Any) -> Any:
     """Returns Keras' config of a schedule or a callable; raises if it could not be loaded."""
-    reason = "it is a lambda, which is code, and code from a file is not safe to load"
-    if getattr(source, "__name__", "") != "<lambda>":
-        try:
-            config = keras.saving.serialize_keras_object(source)
-            again = keras.saving.deserialize_keras_object(config, safe_mode=True)
-        except Exception as error:  # Keras raises errors of many kinds.
-            reason = str(error).partition("\n")[0]
-        else:
-            # A function is found by its name, which may be that of one of Keras' own.
-            if type(again) is type(source) and (again is source or not inspect.isroutine(source)):
-                return config
-            reason = f"Keras would load {again!r} in its place"
+    try:
+        config = keras.saving.serialize_keras_object(source)
+        again = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        # A function is found by its name, which may be that of one of Keras' own.
+        if type(again) is type(source) and (again is source or not inspect.isroutine(source)):
+            return config
+        reason = f"Keras would load {again!r} in its place"
+    except Exception as error:  # Keras raises errors of many kinds, for lambdas too.
+        reason = str(error).partition("\n")[0]
     kind = "schedule" if isinstance(source, LearningRateSchedule) else "callable"
     raise ValueError(
         f"The optimizer cannot be saved or copied, since its {name} could not be loaded again. "
@@ -178,14 +169,11 @@ def loadable(name: str, source: Any) -> Any:
 
 def _check_takes_no_arguments(name: str, function: Any) -> None:
     try:
-        signature = inspect.signature(function)
-    except ValueError:  # Some built-in functions do not tell.
-        return
-    try:
-        signature.bind()
+        with suppress(ValueError):  # Some built-in functions do not tell their arguments.
+            inspect.signature(function).bind()
     except TypeError as error:
         raise TypeError(
             f"A callable given as `{name}` is called without arguments. Received: "
-            f"{name}={function!r} with the signature {signature}. For a function of the step, "
-            "subclass `keras.optimizers.schedules.LearningRateSchedule`."
+            f"{name}={function!r}, with a {error}. For a function of the step, subclass "
+            "`keras.optimizers.schedules.LearningRateSchedule`."
         ) from error

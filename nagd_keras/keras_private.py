@@ -89,11 +89,6 @@ def slots(optimizer: Any, name: str) -> list[Any]:
 # Of a variable
 
 
-def strategy_of(variable: Any) -> Any:
-    """Returns the `tf.distribute` strategy of a native variable of TensorFlow, or None."""
-    return getattr(variable, "_distribute_strategy", None)
-
-
 def layout(variable: Any) -> Any:
     """Returns how a variable lies on the devices, where it is spread over some."""
     return getattr(variable, "_layout", None)

@@ -1,23 +1,23 @@
 """The optimizer class: its arguments, its wiring and its properties."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Never, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras import keras_private as private
-from nagd_keras.arguments import boolean, choice
-from nagd_keras.arguments import slot_dtype as checked_slot_dtype
+from nagd_keras.arguments import REAL_DTYPES, boolean, choice
 from nagd_keras.backends.current import current
 from nagd_keras.directions.direction import Direction
 from nagd_keras.directions.named import named_direction
-from nagd_keras.engine.gradients import check_gradients
+from nagd_keras.engine.gradients import check_gradients, check_lazy
 from nagd_keras.engine.pipeline import Pipeline
-from nagd_keras.engine.refusals import check_lazy, refuse
-from nagd_keras.hyperparameters import Hyperparameter, declared, deserialized, value_dtype
+from nagd_keras.hyperparameters import Hyperparameter, declared, value_dtype
 from nagd_keras.multipliers import check_found, checked_multipliers, matched
 from nagd_keras.rules.restart import SCHEMES
+from nagd_keras.state import checkpoint, loading
 from nagd_keras.state.live import Hyperparameters
 from nagd_keras.state.scalars import Scalars
 from nagd_keras.state.slots import DISPLACEMENT
@@ -107,6 +107,12 @@ class NAGD(keras.optimizers.Optimizer):
     learning rate that follows a schedule scales the schedule, from now on, so that it has that
     value now: thus `keras.callbacks.ReduceLROnPlateau` works with schedules.
 
+    Attributes:
+        tracks_gradient_norm: whether `gradient_norm` is kept; False at first, since it costs a pass
+            over the gradients. A step that is compiled keeps to what it found: set this before, or
+            compile the step again (`model.make_train_function(force=True)`), as the callbacks that
+            need the norm do.
+
     Raises:
         TypeError: for a hyperparameter that is none of the above, or an unknown argument.
         ValueError: for a hyperparameter out of its range, a schedule whose value is not a scalar,
@@ -155,9 +161,7 @@ class NAGD(keras.optimizers.Optimizer):
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str = "nagd",
-        **unknown: Never,
     ) -> None:
-        refuse(unknown, NAGD)
         # All checks come before the base class makes the first variable.
         direction = named_direction(direction)
         given = {
@@ -168,10 +172,9 @@ class NAGD(keras.optimizers.Optimizer):
         kinds = declared(type(self))
         given = {name: kind.checked(given.get(name, kind.default)) for name, kind in kinds.items()}
         learning_rate_multipliers = checked_multipliers(learning_rate_multipliers)
-        slot_dtype = checked_slot_dtype(slot_dtype)
+        choice("slot_dtype", slot_dtype, (*REAL_DTYPES, None))
         choice("sparse_updates", sparse_updates, ("dense", "lazy"))
-        if restart is not None:
-            choice("restart", restart, SCHEMES, " or None")
+        choice("restart", restart, (*SCHEMES, None))
         boolean("skip_nonfinite", skip_nonfinite)
         if sparse_updates == "lazy":
             check_lazy(gradient_accumulation_steps, restart)
@@ -192,15 +195,17 @@ class NAGD(keras.optimizers.Optimizer):
         self._direction, self._restart, self._skip = direction, restart, skip_nonfinite
         self._lazy, self._slot_dtype = sparse_updates == "lazy", slot_dtype
         self._multipliers = learning_rate_multipliers
+        self.tracks_gradient_norm = False
         scalars = Scalars(value_dtype())
         for counter in ("age", "updates", "restarts", "skipped_updates"):
             scalars.count(counter)
-        self.state = State(self, scalars)
-        self.state.hyperparameters = Hyperparameters(self, kinds, given, scalars)
+        self.state = State(self, scalars, Hyperparameters(self, kinds, given, scalars))
         scalars.number("gradient_norm", -1.0)  # which stands for one that is not known
         scalars.number("velocity_norm", 0.0)  # likewise
         scalars.make(self.add_variable)
-        self._names_in_checkpoint = current.in_checkpoints(self.state)
+        self._names_in_checkpoint = current.in_checkpoints(
+            partial(checkpoint.note, self.state), partial(checkpoint.read_note, self.state)
+        )
         self._pipeline = Pipeline(
             self, self.state, direction, restart=restart, skip=skip_nonfinite, lazy=self._lazy
         )
@@ -237,7 +242,7 @@ class NAGD(keras.optimizers.Optimizer):
                         self._add_slot(variable, kind, dtype=self._slot_dtype)
             self.state.slots.settle(variables)
             self._pipeline.settle(variables)
-            self.state.load_pending()
+            loading.load_pending(self.state)
         except BaseException:
             # So that the next step says what is wrong, or mends it.
             self.built = False
@@ -291,13 +296,17 @@ class NAGD(keras.optimizers.Optimizer):
             return
         with keras.name_scope(self.name):
             if trainable_variables is None:
-                variables = self._built_for()
-                check_gradients(gradients, variables)
-            else:
-                variables = list(trainable_variables)
-                check_gradients(gradients, variables)
-                self.build(variables)
-                private.check_known(self, variables)
+                if not self.built:
+                    raise ValueError(
+                        "Gradients without variables are those of the variables that the optimizer "
+                        "was built for, but it must already be built. Call "
+                        "optimizer.build(model.trainable_variables) first, or pass them."
+                    )
+                trainable_variables = self.state.trained
+            variables = list(trainable_variables)
+            check_gradients(gradients, variables)
+            self.build(variables)
+            private.check_known(self, variables)
             if self.state.from_config:
                 # Seen now if no state came that says which variables the multipliers are for.
                 if not self.state.knows_factors:
@@ -306,14 +315,6 @@ class NAGD(keras.optimizers.Optimizer):
             if self.at_iterate:
                 self._go_back()
             self._pipeline.apply(gradients, variables)
-
-    def _built_for(self) -> list[Any]:
-        if not self.built:
-            raise ValueError(
-                "When gradients are passed without variables, the optimizer must already be built. "
-                "Call optimizer.build(model.trainable_variables) first, or pass them."
-            )
-        return self.state.trained
 
     @current.unconverted
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -356,11 +357,11 @@ class NAGD(keras.optimizers.Optimizer):
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the state into a store of Keras' saving."""
-        self.state.save(store)
+        self.state.saved().write(store)
 
     def load_own_variables(self, store: Any) -> None:
-        """Reads the state that `save_own_variables` wrote; see `State.load`."""
-        self.state.load(store)
+        """Reads the state that `save_own_variables` wrote; see `state/loading.py`."""
+        loading.load(self.state, store)
 
     def set_weights(self, weights: Any) -> None:
         """Sets all variables of the optimizer, in the order of `variables`.
@@ -371,7 +372,7 @@ class NAGD(keras.optimizers.Optimizer):
         Raises:
             ValueError: if their number or their shapes are others. Nothing is changed then.
         """
-        self.state.set_in_order(weights)
+        loading.set_in_order(self.state, weights)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs, with live numbers as they are now.
@@ -400,25 +401,21 @@ class NAGD(keras.optimizers.Optimizer):
     ) -> "NAGD":
         """Makes an optimizer, without state, from what `get_config` returned."""
         nested = {
-            name: deserialized(config[name], custom_objects)
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects)
             for name in (*declared(cls), "direction")
-            if name in config
+            if isinstance(config.get(name), dict)
         }
         optimizer = cls(**{**config, **nested})
         optimizer.state.from_config = True
         return optimizer
 
     def __setattr__(self, name: str, value: Any) -> None:
-        kind = getattr(type(self), name, None)
-        if not isinstance(kind, Hyperparameter):
-            super().__setattr__(name, value)
-        elif name == "learning_rate" and callable(value) and not self.built:
-            # Keras lets a schedule take the place of a number, and no step is compiled yet.
-            self.state.hyperparameters.replace(name, value)
-        else:
+        if isinstance(getattr(type(self), name, None), Hyperparameter):
             # Keras and TensorFlow adopt any variable that is assigned to an attribute into the
             # optimizer's saved state; `optimizer.momentum = other.momentum` means the value.
             object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     # What it is doing
 
@@ -519,19 +516,6 @@ class NAGD(keras.optimizers.Optimizer):
         """The L2 norm of the last tracked update's gradient before clipping, or NaN."""
         norm = self.state.scalars["gradient_norm"].value
         return keras.ops.where(norm < 0, float("nan"), norm)
-
-    @property
-    def tracks_gradient_norm(self) -> bool:
-        """Whether `gradient_norm` is kept; off at first, since it costs a pass over the gradients.
-
-        A step that is compiled keeps to what it found: set this before, or compile the step again
-        (`model.make_train_function(force=True)`), as the callbacks that need the norm do.
-        """
-        return self._pipeline.tracks_norm
-
-    @tracks_gradient_norm.setter
-    def tracks_gradient_norm(self, value: bool) -> None:
-        self._pipeline.tracks_norm = bool(value)
 
     def given_as(self, name: str) -> str:
         """Returns what a hyperparameter is: "number", "schedule", "callable" or "None"."""

@@ -14,11 +14,9 @@ import h5py
 import keras
 import numpy as np
 
-from nagd_keras import keras_private as private
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import values_of
 
-_MODELS, _WEIGHTS = (".keras", ".h5"), (".weights.h5",)  # the endings of their names
 _OVERHEAD = 1 << 13  # bytes that HDF5 takes at most for the names of one array
 
 
@@ -35,7 +33,7 @@ def save_model(model: Any, filepath: str | os.PathLike[str]) -> None:
 
     Args:
         model: the Keras model.
-        filepath: a path that ends in `.keras`, or in `.h5` for Keras' older format.
+        filepath: a path that ends in `.keras`.
 
     Raises:
         TypeError: for anything but a Keras model.
@@ -53,21 +51,7 @@ def save_model(model: Any, filepath: str | os.PathLike[str]) -> None:
         0.95
     """
     _check_model(model)
-    path = Path(filepath)
-    legacy = path.suffix == ".h5"
-    lost = _lost_in_older_format(model) if legacy else ""
-    if lost:
-        raise ValueError(
-            f"Keras' older format cannot hold {lost}. Received: {path}. Save the model in a file "
-            "that ends in .keras."
-        )
-    # In that format Keras takes the optimizer out of what the model was compiled with.
-    settings = private.compile_settings(model) if legacy else {}
-    kept = dict(settings)
-    try:
-        _written(path, _MODELS, model, model.save)
-    finally:
-        settings.update(kept)
+    _written(Path(filepath), ".keras", model, model.save)
 
 
 def save_weights(model: Any, filepath: str | os.PathLike[str]) -> None:
@@ -83,7 +67,7 @@ def save_weights(model: Any, filepath: str | os.PathLike[str]) -> None:
         OSError: if the file cannot be written; the message names it.
     """
     _check_model(model)
-    _written(Path(filepath), _WEIGHTS, model, model.save_weights)
+    _written(Path(filepath), ".weights.h5", model, model.save_weights)
 
 
 def load_model(filepath: str | os.PathLike[str], **settings: Any) -> Any:
@@ -183,29 +167,9 @@ def _check_model(model: Any) -> None:
         )
 
 
-def _lost_in_older_format(model: Any) -> str:
-    """Returns what of a model cannot be loaded again from an `.h5` file, or nothing."""
-    optimizer = getattr(model, "optimizer", None)
-    if hasattr(optimizer, "inner_optimizer"):
-        return f"the state of {type(optimizer).__name__} and the optimizer within"
-    if any("bfloat16" in str(variable.dtype) for variable in model.variables):
-        return "weights of the dtype bfloat16"
-    if isinstance(optimizer, NAGD):
-        if optimizer.state.not_decayed():
-            return "what was excluded from weight decay"
-        if optimizer.at_iterate:
-            return "the look-ahead point of a model at its iterate"
-    return ""
-
-
-def _written(
-    path: Path, endings: tuple[str, ...], model: Any, write: Callable[[Path], Any]
-) -> None:
-    ending = ".weights.h5" if path.name.endswith(".weights.h5") else path.suffix
-    if ending not in endings:
-        raise ValueError(
-            f"The name of the file must end in {' or '.join(endings)}. Received: {path}."
-        )
+def _written(path: Path, ending: str, model: Any, write: Callable[[Path], Any]) -> None:
+    if not path.name.endswith(ending):
+        raise ValueError(f"The name of the file must end in {ending}. Received: {path}.")
     path = path.resolve()  # A link stays, and what it leads to is replaced.
     # One name for each path: what a killed process left there, the next one writes over.
     partial = path.with_name(f".partial-{path.name}")

@@ -7,6 +7,7 @@ file: the versions that wrote it, what the optimizer was like, and the losses of
 """
 
 import argparse
+import copy
 import json
 import os
 import platform
@@ -23,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 import nagd_keras
-from nagd_keras import NAGD, saving
+from nagd_keras import NAGD
 from nagd_keras.schedules import (
     LinearWarmup,
     NesterovMomentum,
@@ -206,7 +207,7 @@ def save(model: Any, path: Path) -> None:
     elif path.name.endswith(".weights.h5"):
         model.save_weights(path)
     elif path.suffix == ".h5":
-        saving.save_model(model, path)  # Keras lets what the older format cannot hold be lost.
+        copy.deepcopy(model).save(path)  # Keras takes the optimizer out of what it saves next.
     else:
         model.save(path)
 

@@ -59,7 +59,7 @@ class Backend:
             (then if number(condition) else otherwise)()
             return
         if self.in_place():
-            keras.ops.cond(condition, lambda: _nothing(then), lambda: _nothing(otherwise))
+            keras.ops.cond(condition, then, otherwise)
             return
         # Where variables are values, a condition has values as its result. To compute both and to
         # select would be simpler, and cost XLA on a CPU copies of all that is selected.
@@ -155,17 +155,15 @@ class Backend:
         """A context in which variables are made on the devices of another one."""
         return nullcontext()
 
-    def in_checkpoints(self, stored: Any) -> Any:
+    def in_checkpoints(
+        self, write: Callable[[], dict[str, Any]], read: Callable[[Any], None]
+    ) -> Any:
         """Returns what, as an attribute, makes TensorFlow's checkpoints note the state's names."""
         return None
 
     def generators_kept(self) -> AbstractContextManager[Any]:
         """A context that gives the backend's random generators back as it found them."""
         return nullcontext()
-
-
-def _nothing(call: Callable[[], None]) -> None:
-    call()
 
 
 def _read(variables: Sequence[Any], checked: Sequence[Any]) -> tuple[list[Any], Any]:

@@ -2,16 +2,14 @@
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
-from weakref import ref
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from nagd_keras import keras_private as private
 from nagd_keras.backends.backend import Backend, Method, Reader
 from nagd_keras.tensors import all_finite, dense, total
 
@@ -130,13 +128,11 @@ class TensorFlow(Backend):
         """Raises unless all variables were made in the scope of a strategy."""
         for variable in variables:
             if not strategy.extended.variable_created_in_scope(native(variable)):
-                theirs = private.strategy_of(native(variable))
                 raise ValueError(
                     f"The variable {getattr(variable, 'path', variable.name)} and the optimizer "
                     "are not of the same tf.distribute strategy. Received: an optimizer of "
-                    f"{_named(strategy)} and a variable of {_named(theirs)}. Make the model, "
-                    "compile it and make its optimizer in the scope of one strategy: "
-                    "with strategy.scope(): ..."
+                    f"{type(strategy).__name__}. Make the model, compile it and make its optimizer "
+                    "in the scope of one strategy: with strategy.scope(): ..."
                 )
 
     def beside(self, variable: Any) -> AbstractContextManager[Any]:
@@ -145,9 +141,11 @@ class TensorFlow(Backend):
         scope: AbstractContextManager[Any] = extended.colocate_vars_with(native(variable))
         return scope
 
-    def in_checkpoints(self, stored: Any) -> Any:
+    def in_checkpoints(
+        self, write: Callable[[], dict[str, Any]], read: Callable[[Any], None]
+    ) -> Any:
         """Returns a note of the state's names, which TensorFlow's checkpoints will hold."""
-        return NamesInCheckpoint(stored)
+        return NamesInCheckpoint(write, read)
 
 
 def native(variable: Any) -> Any:
@@ -184,21 +182,15 @@ def next_power_of_two(n: Any) -> Any:
     return below + 1
 
 
-def _named(strategy: Any) -> str:
-    # What has no strategy is of TensorFlow's default one, by a private name.
-    name = type(strategy).__name__
-    return "no strategy" if strategy is None or name.startswith("_") else name
-
-
 class NamesInCheckpoint(tf.train.experimental.PythonState):
     """A note of the state's names in a `tf.train.Checkpoint`, which knows positions only.
 
     TensorFlow reads such notes before it restores the first variable.
     """
 
-    def __init__(self, stored: Any) -> None:
-        """Takes what writes and reads the note; it holds this, which holds it no faster."""
-        self._stored = ref(stored)
+    def __init__(self, write: Callable[[], dict[str, Any]], read: Callable[[Any], None]) -> None:
+        """Takes what returns the note, and what compares one with the state."""
+        self._write, self._read = write, read
 
     def serialize(self) -> bytes:
         """Returns the note as bytes; none within a graph, such as that of a SavedModel.
@@ -209,8 +201,7 @@ class NamesInCheckpoint(tf.train.experimental.PythonState):
         if not tf.executing_eagerly():
             return b""
         file = io.BytesIO()
-        # It is there: only by the optimizer, which holds it, does TensorFlow come here.
-        np.savez(file, **self._stored().checkpoint_note())  # type: ignore[union-attr]
+        np.savez(file, **self._write())
         return file.getvalue()
 
     def deserialize(self, string_value: bytes) -> None:
@@ -218,7 +209,7 @@ class NamesInCheckpoint(tf.train.experimental.PythonState):
         if not string_value:
             return
         with np.load(io.BytesIO(string_value), allow_pickle=False) as note:
-            self._stored().read_checkpoint_note(note)  # type: ignore[union-attr]
+            self._read(note)
 
 
 BACKEND = TensorFlow()

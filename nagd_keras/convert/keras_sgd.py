@@ -104,11 +104,7 @@ def to_keras_sgd(optimizer: NAGD) -> Any:
         (True, -0.625)
     """
     _check_nagd(optimizer)
-    sources = optimizer.state.hyperparameters
-    values = {
-        name: sources.config_of(name) if optimizer.given_as(name) == "number" else source
-        for name, source in sources.sources.items()
-    }
+    values = optimizer.state.hyperparameters.as_given()
     momentum = values["momentum"]
     sgd = keras.optimizers.SGD(nesterov=True, **values, **settings(optimizer))
     carry(optimizer, sgd)

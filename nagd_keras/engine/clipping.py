@@ -33,30 +33,24 @@ class Clipping(NamedTuple):
 
 
 def clipped(
-    gradients: Sequence[Any],
-    *,
-    clipnorm: float | None,
-    global_clipnorm: float | None,
-    clipvalue: float | None,
-    needs_norm: bool,
-    needs_finite: bool,
+    gradients: Sequence[Any], optimizer: Any, *, needs_norm: bool, needs_finite: bool
 ) -> Clipping:
     """Returns what remains to be done to gradients.
 
-    Only one of the three limits is set; see `keras.optimizers.Optimizer`, of which the formulas
-    are.
+    Only one of the optimizer's three limits is set; see `keras.optimizers.Optimizer`, of which the
+    formulas are.
     """
     elements = [current.values(g) for g in gradients]
-    clipnorm, global_clipnorm, clipvalue = (
-        limit if limit and limit > 0 else None for limit in (clipnorm, global_clipnorm, clipvalue)
-    )
+    limits = optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue
+    clipnorm, global_clipnorm, clipvalue = (x if x and x > 0 else None for x in limits)
     squares: list[Any] = []
     scale = scales = None
     norm: Any = None
     if clipnorm or global_clipnorm or needs_norm:
         squares = [_sum_of_squares(g) for g in elements]
     if global_clipnorm or needs_norm:
-        norm = _root_of_sum(squares)
+        dtype = widest_dtype(squares)
+        norm = keras.ops.sqrt(sum(keras.ops.cast(x, dtype) for x in squares))
     if clipnorm:
         scales = [clipnorm / _larger(keras.ops.sqrt(x), clipnorm) for x in squares]
     elif global_clipnorm:
@@ -70,11 +64,6 @@ def _larger(norm: Any, limit: float) -> Any:
     # Of two float64 tensors `keras.ops.maximum` makes a float32 on JAX and PyTorch. A NaN stays.
     limit = keras.ops.cast(limit, norm.dtype)
     return keras.ops.where(norm < limit, limit, norm)
-
-
-def _root_of_sum(squares: Sequence[Any]) -> Any:
-    dtype = widest_dtype(squares)
-    return keras.ops.sqrt(sum(keras.ops.cast(x, dtype) for x in squares))
 
 
 def _sum_of_squares(gradient: Any) -> Any:

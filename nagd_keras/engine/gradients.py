@@ -1,9 +1,12 @@
-"""What gradients must be."""
+"""What gradients must be, and what can be done with those of which only some rows are known."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 from nagd_keras.backends.current import current
+from nagd_keras.rules.restart import SPEED
 from nagd_keras.tensors import static_shape
 
 
@@ -24,22 +27,38 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
             "as well."
         )
     for gradient, variable in zip(gradients, variables, strict=True):
-        wanted = tuple(variable.shape)
         if gradient is None:
             continue
-        elements = current.values(gradient)
+        elements, wanted = current.values(gradient), tuple(variable.shape)
         if elements is gradient and getattr(gradient, "shape", None) == wanted:
             continue
-        found: tuple[Any, ...] | None = static_shape(elements)
-        if elements is not gradient:  # Rows, of which there may be any number.
-            found = (*wanted[:1], *(found or ())[1:])
+        found = static_shape(elements)
         if found is None:  # As with None below: the compiled step that runs will see it.
             continue
-        if len(found) != len(wanted) or any(
-            a is not None and a != b for a, b in zip(found, wanted, strict=True)
-        ):
+        if elements is not gradient:  # Rows, of which there may be any number.
+            found = (*wanted[:1], *found[1:])
+        alike = all(a in (None, b) for a, b in zip(found, wanted, strict=False))
+        if len(found) != len(wanted) or not alike:
             raise ValueError(
                 "A gradient must have the shape of its variable. Received: a gradient of shape "
                 f"{found} for the variable {getattr(variable, 'path', variable.name)} of shape "
                 f"{wanted}. Pass the gradients in the order of the variables; nothing was updated."
+            )
+
+
+def check_lazy(accumulation: Any, restart: str | None) -> None:
+    """Raises ValueError where lazy updates cannot be made."""
+    if not current.knows_rows:
+        raise ValueError(
+            f"On Keras' {keras.backend.backend()} backend gradients do not tell which rows of an "
+            "embedding a batch looked up. Received: sparse_updates='lazy'. Leave it out, or use "
+            "the tensorflow backend."
+        )
+    others = {"gradient_accumulation_steps": accumulation}
+    others |= {"restart": restart} if restart == SPEED else {}
+    for name, given in others.items():
+        if given:
+            raise ValueError(
+                f"Lazy updates know the rows that one batch looks up, and `{name}` needs all. "
+                f"Received: sparse_updates='lazy' and {name}={given!r}. Use one of them."
             )

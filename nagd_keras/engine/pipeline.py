@@ -22,11 +22,7 @@ from nagd_keras.tensors import computed_in, tensor, widest_dtype
 
 
 class Pipeline:
-    """What becomes of the gradients of one batch.
-
-    Attributes:
-        tracks_norm: whether the norm of the gradient is kept.
-    """
+    """What becomes of the gradients of one batch."""
 
     def __init__(
         self,
@@ -43,7 +39,6 @@ class Pipeline:
         self._directs = type(direction).direct is not Direction.direct  # else it is the gradient
         self._restart, self._skip, self._lazy = restart, skip, lazy
         self._dtypes: list[str] = []
-        self.tracks_norm = False
 
     def settle(self, variables: Sequence[Any]) -> None:
         """Takes the variables that the optimizer is built for."""
@@ -53,11 +48,6 @@ class Pipeline:
     def apply(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         """Makes an update of variables from their gradients, or accumulates these."""
         optimizer, numbers = self._optimizer, self._state.scalars
-        overwritten = [
-            (v, keras.ops.copy(tensor(v)))
-            for v in variables
-            if self._skip and getattr(v, "overwrite_with_gradient", False)
-        ]
         gradients, variables = private.with_gradients(optimizer, gradients, variables)
         gradients, variables = private.overwritten(optimizer, gradients, variables)
         skipped = keras.ops.copy(numbers["skipped_updates"].value) if self._skip else None
@@ -74,9 +64,10 @@ class Pipeline:
         average(optimizer, self._state, made)
         for variable in variables:
             if variable.constraint is not None:
-                _assign_if(made, variable, variable.constraint(tensor(variable)))
-        for variable, value in overwritten:
-            current.assign(variable, keras.ops.where(made, tensor(variable), value))
+                value = variable.constraint(tensor(variable))
+                if made is not None:
+                    value = keras.ops.where(made, value, tensor(variable))
+                current.assign(variable, value)
         current.assign_add(private.batches(optimizer), 1)
 
     def _received(self, gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
@@ -116,15 +107,8 @@ class Pipeline:
 
     def _update(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         """Makes an update, unless it is to be skipped."""
-        optimizer = self._optimizer
-        clipping = clipped(
-            gradients,
-            clipnorm=optimizer.clipnorm,
-            global_clipnorm=optimizer.global_clipnorm,
-            clipvalue=optimizer.clipvalue,
-            needs_norm=self.tracks_norm,
-            needs_finite=self._skip,
-        )
+        tracks = self._optimizer.tracks_gradient_norm
+        clipping = clipped(gradients, self._optimizer, needs_norm=tracks, needs_finite=self._skip)
         make = partial(self._make, gradients, variables, clipping)
         if self._skip:
             count = partial(self._state.scalars.add, COUNTERS, skipped_updates=1)
@@ -138,7 +122,7 @@ class Pipeline:
         numbers = scalars.read(NUMBERS)
         values = self._state.hyperparameters.read(numbers)
         changes: dict[str, Any] = {}
-        if clipping.norm is not None and self.tracks_norm:
+        if self._optimizer.tracks_gradient_norm:
             changes["gradient_norm"] = clipping.norm
         steps = self._steps(gradients, variables, values, clipping)
         if self._restart is None:
@@ -146,12 +130,7 @@ class Pipeline:
             scalars.add(COUNTERS, age=1, updates=1)
         else:
             counters = scalars.read(COUNTERS)
-
-            def decide(products: Sequence[Any]) -> Any:
-                restarts, now = self._decides(products, values["momentum"], numbers, counters)
-                changes.update({} if now is None else {"velocity_norm": now})
-                return restarts
-
+            decide = partial(self._decides, values["momentum"], numbers, counters, changes)
             there = {id(step.displacement) for step in steps}
             slots = self._state.slots[DISPLACEMENT]
             others = [s for s in slots if s is not None and id(s) not in there]
@@ -228,21 +207,22 @@ class Pipeline:
 
     def _decides(
         self,
-        products: Sequence[Any],
         momentum: Any,
         numbers: Mapping[str, Any],
         counters: Mapping[str, Any],
-    ) -> tuple[Any, Any]:
-        """Returns whether to restart, and the speed to be kept, if the scheme needs it."""
+        changes: dict[str, Any],
+        products: Sequence[Any],
+    ) -> Any:
+        """Returns whether to restart, and notes the speed, if the scheme needs it, as a change."""
         dtype = widest_dtype(products)
         total = sum(keras.ops.cast(x, dtype) for x in products)
         if self._restart == GRADIENT:
-            return leads_uphill(total), None
+            return leads_uphill(total)
         before = tensor(numbers["velocity_norm"])
         now = speed(total, keras.ops.cast(tensor(momentum), dtype))
         now = keras.ops.cast(now, self._state.scalars.variables[NUMBERS].dtype)
-        before = keras.ops.cast(before, now.dtype)
-        return slows_down(now, before, tensor(counters["age"])), now
+        changes["velocity_norm"] = now
+        return slows_down(now, keras.ops.cast(before, now.dtype), tensor(counters["age"]))
 
     def update_one(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable and its displacement; nothing is decided about all variables."""
@@ -254,13 +234,6 @@ class Pipeline:
 
     def _all_variables(self) -> list[Any]:
         return [*self._state.trained, *self._state.variables()]
-
-
-def _assign_if(condition: Any, variable: Any, value: Any) -> None:
-    """Sets a variable where a condition holds, or in any case if there is none."""
-    if condition is not None:
-        value = keras.ops.where(condition, value, tensor(variable))
-    current.assign(variable, value)
 
 
 def _cast(x: Any, dtype: str) -> Any:

@@ -7,7 +7,7 @@ order, or with one more, they would get the state of others.
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import keras
@@ -139,17 +139,14 @@ class Saved:
         def new(named: Mapping[Name, Any]) -> dict[Name, Any]:
             return {Name(n.slot, paths[n.path]): x for n, x in named.items() if n.path in paths}
 
-        return type(self)(
-            new(self.arrays),
-            self.built,
-            [paths[path] for path in self.paths if path in paths],
-            {paths[path]: crc for path, crc in self.weights.items() if path in paths},
-            [paths[path] for path in self.not_decayed if path in paths],
-            {paths[path]: factor for path, factor in self.factors.items() if path in paths},
-            self.at_iterate,
-            self.notes,
-            new(self.checksums),
-            self.format,
+        return replace(
+            self,
+            arrays=new(self.arrays),
+            paths=[paths[path] for path in self.paths if path in paths],
+            weights={paths[path]: crc for path, crc in self.weights.items() if path in paths},
+            not_decayed=[paths[path] for path in self.not_decayed if path in paths],
+            factors={paths[path]: x for path, x in self.factors.items() if path in paths},
+            checksums=new(self.checksums),
         )
 
 

@@ -6,7 +6,6 @@ A note of the names goes with them, so that the positions are those of the same 
 from typing import Any
 
 from nagd_keras.state.archive import FORMAT, LOOK_AHEAD, Pending, Saved, checksum
-from nagd_keras.state.loading import load_extras
 from nagd_keras.state.matching import matched
 from nagd_keras.tensors import values_of
 
@@ -41,18 +40,14 @@ def read_note(state: Any, note: Any) -> None:
     state.notes.replace(saved.notes)
 
 
-def check_pending(state: Any) -> None:
+def check_restored(state: Any, saved: Saved) -> None:
     """Compares what TensorFlow has restored into a new optimizer with the note that came before.
 
     Raises:
-        ValueError: if the variables are others, or were not restored.
+        ValueError: if the variables are others, or TensorFlow did not restore them when they were
+            made.
     """
-    _check_restored(state, _check_order(state, state.pending.saved))
-    state.pending = None
-
-
-def _check_restored(state: Any, saved: Saved) -> None:
-    """Raises unless TensorFlow restored the slots when they were made."""
+    saved = _check_order(state, saved)
     lost = [
         str(name)
         for name, variable in state.named().items()
@@ -80,5 +75,5 @@ def _check_order(state: Any, saved: Saved) -> Saved:
             f"{moved[0] if moved else 'their number'}. TensorFlow restores them by position. "
             "Nothing was restored. Use the model and the settings that were saved."
         )
-    load_extras(state, saved)
+    state.take_over(saved)
     return saved

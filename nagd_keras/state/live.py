@@ -9,7 +9,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras import keras_private as private
 from nagd_keras.backends.current import current
-from nagd_keras.hyperparameters import Hyperparameter, loadable, value_dtype
+from nagd_keras.hyperparameters import Hyperparameter, loadable
 from nagd_keras.state.scalars import Scalars
 from nagd_keras.tensors import is_array, is_symbolic, number, tensor
 
@@ -42,7 +42,9 @@ class Hyperparameters:
             value = given[name]
             is_number = isinstance(value, float)
             self.sources[name] = scalars if is_number else value
-            scalars.number(name, value if is_number else 0.0, used=is_number)
+            scalars.number(name, value if is_number else 0.0)
+            if not is_number:
+                scalars.unused.add(name)
             if kind.scaled:
                 # Always in use: a schedule may still take the place of a number.
                 scalars.number(kind.factor, 1.0)
@@ -56,17 +58,15 @@ class Hyperparameters:
             return "schedule"
         return "None" if source is None else "callable"
 
-    def now(self, name: str) -> Any:
-        """Returns the value of the next update: a scalar that can be set, a tensor or a number."""
-        return self._now(name, self._scalars)
-
     def read(self, numbers: Mapping[str, Any]) -> dict[str, Any]:
         """Returns all values of an update, from the numbers that were read for it."""
-        values = {name: self._now(name, numbers) for name in self.kinds}
+        values = {name: self.now(name, numbers) for name in self.kinds}
         return {name: None if x is None else current.scalar(x) for name, x in values.items()}
 
-    def _now(self, name: str, numbers: Any) -> Any:
+    def now(self, name: str, numbers: Any = None) -> Any:
+        """Returns the value of the next update: a scalar that can be set, a tensor or a number."""
         kind, source = self.kinds[name], self.sources[name]
+        numbers = self._scalars if numbers is None else numbers
         if source is None:
             return None
         if source is self._scalars:
@@ -93,7 +93,13 @@ class Hyperparameters:
         kind, source = self.kinds[name], self.sources[name]
         if value is None and source is None:
             return
-        if kind.scaled and isinstance(source, LearningRateSchedule) and not callable(value):
+        is_callable = callable(value) and not is_array(value)
+        if is_callable and kind.scaled and not self._optimizer.built:
+            # Keras lets a schedule take the place of a number, and no step is compiled yet.
+            self.sources[name] = kind.checked(value)
+            self._scalars.unused.add(name)
+            return
+        if kind.scaled and isinstance(source, LearningRateSchedule) and not is_callable:
             self._scale_to(kind, value)
             return
         self._check_settable(kind, source, value)
@@ -105,38 +111,20 @@ class Hyperparameters:
 
     def _check_settable(self, kind: Hyperparameter, source: Any, value: Any) -> None:
         name = kind.name
-        if callable(value) and not is_array(value):
+        is_number = source is self._scalars
+        if not is_number or (callable(value) and not is_array(value)):
+            was = "a number" if is_number else f"{name}={source!r}"
             raise TypeError(
-                f"`{name}` can be set to a number only. Received: {name}={value!r}. A compiled "
-                f"step would not see a new schedule or callable: make a new optimizer with "
-                f"{name}={value!r} instead."
+                f"`{name}` can be set to a number only, where the optimizer was made with one: a "
+                f"compiled step sees nothing else. Received: {name}={value!r} for an optimizer "
+                f"that was made with {was}. Make a new optimizer with {name}={value!r}, or with a "
+                f"number, such as {name}=0.0, to set it while training."
             )
-        if source is None:
-            raise TypeError(
-                f"This optimizer was built without {name}, and a compiled step has no place for "
-                f"one. Received: {name}={value!r}. Make the optimizer with {name}=0.0 to set it "
-                "while training."
-            )
-        if source is not self._scalars:
-            raise TypeError(
-                f"This optimizer was built with {name}={source!r}, so its {name} follows that and "
-                f"cannot be set. Received: {name}={value!r}. Make the optimizer with a number as "
-                f"{name} to set it while training."
-            )
-
-    def replace(self, name: str, source: Any) -> None:
-        """Gives a hyperparameter a schedule or a callable, before any step is compiled."""
-        self.sources[name] = self.kinds[name].checked(source)
-        self._scalars.drop(name)
 
     def _scale_to(self, kind: Hyperparameter, value: Any) -> None:
         """Scales a schedule, so that it has a value now."""
         now = kind.given(self.sources[kind.name], partial(self._step, kind))
         factor = self._scalars[kind.factor]
-        if is_symbolic(value) or is_symbolic(now):  # Within a compiled step neither is known.
-            ratio = keras.ops.cast(value, value_dtype()) / keras.ops.cast(now, value_dtype())
-            factor.assign(ratio)
-            return
         now, value = number(now), kind.number(value, alternatives="")
         if value == now == 0:
             return  # No ratio can be told, and none is needed.
@@ -180,15 +168,15 @@ class Hyperparameters:
         Raises:
             ValueError: for a schedule or a callable that Keras would not load again.
         """
-        return {name: self.config_of(name) for name in self.kinds}
+        return {
+            name: source if source is None or isinstance(source, float) else loadable(name, source)
+            for name, source in self.as_given().items()
+        }
 
-    def config_of(self, name: str) -> Any:
-        """Returns what stands for one in a config."""
-        source = self.sources[name]
-        if source is None:
-            return None
-        if source is not self._scalars:
-            return loadable(name, source)
-        value = self._scalars[name].numpy()
-        # The shortest decimal that gives it back: 0.9, not 0.8999999761581421.
-        return float(str(value))
+    def as_given(self) -> dict[str, Any]:
+        """Returns each as the optimizer could be given it, live numbers as they are now."""
+        # The shortest decimal that gives a number back: 0.9, not 0.8999999761581421.
+        return {
+            name: float(str(self._scalars[name].numpy())) if source is self._scalars else source
+            for name, source in self.sources.items()
+        }

@@ -10,6 +10,7 @@ import numpy as np
 from nagd_keras.backends.current import current
 from nagd_keras.state import legacy
 from nagd_keras.state.archive import LOOK_AHEAD, Name, Pending, Saved, of_dtype
+from nagd_keras.state.checkpoint import check_restored
 from nagd_keras.state.matching import matched, paths_of, some_of
 from nagd_keras.tensors import values_of
 
@@ -29,7 +30,7 @@ def load(state: Any, store: Any) -> None:
         warnings.warn(
             f"What was loaded holds no state for the optimizer {state.optimizer.name!r}, which "
             "stays as it is. It was saved without an optimizer.",
-            stacklevel=3,
+            stacklevel=2,
         )
         return
     if saved.built and state.optimizer.built:
@@ -37,13 +38,9 @@ def load(state: Any, store: Any) -> None:
         state.pending = None
     else:
         numbers = {name: array for name, array in saved.arrays.items() if not name.path}
-        here = {name: v for name, v in state.named().items() if not name.path}
-        plan = _fitted(state, numbers, here)
+        # The slots, if there are any, become what they are where no update was made.
+        plan = _fitted(state, numbers, state.named())
         state.pending = Pending(saved) if saved.built else None
-        if not saved.built:
-            # As they are in an optimizer that has made no update.
-            starts = {(k, i): state.slots.start(k, i) for k, i, _ in state.slots.items()}
-            plan += [(slot, starts[k, i]) for k, i, slot in state.slots.items()]
         state.points.remember(saved.at_iterate, {})
     for target, array in plan:
         target.assign(array)
@@ -55,7 +52,7 @@ def load_pending(state: Any) -> None:
     pending = state.pending
     if pending is None:
         return
-    if current.several_replicas():
+    if current.several_replicas() and not pending.restored:
         raise ValueError(
             "A state that was loaded before the optimizer was built cannot be given to it "
             "within a step of several replicas. Build it first, in the strategy's scope: "
@@ -63,7 +60,9 @@ def load_pending(state: Any) -> None:
         )
     # The step that is being compiled, perhaps, must not do this again each time it runs.
     with current.lifted():
-        if pending.saved is not None:
+        if pending.restored:
+            check_restored(state, pending.saved)
+        elif pending.saved is not None:
             for target, array in _plan(state, pending.saved, slots_only=True):
                 target.assign(array)
         else:
@@ -82,14 +81,14 @@ def _plan(state: Any, saved: Saved, slots_only: bool = False) -> list[tuple[Any,
     if slots_only:
         arrays, here = ({n: x for n, x in named.items() if n.path} for named in (arrays, here))
     plan = _fitted(state, arrays, here)
-    load_extras(state, saved)
+    state.take_over(saved)
     if before != len(state.trained):
         warnings.warn(
             f"The optimizer's state was saved with {before} variables, and the model trains "
             f"{len(state.trained)} now: layers were frozen, or set free, after the optimizer "
             f"{optimizer.name!r} was built. What both have is loaded; the others begin with "
             "displacement zero when they are trained.",
-            stacklevel=4,
+            stacklevel=3,
         )
     return plan
 
@@ -129,7 +128,7 @@ def _fitted(
             f"The saved state of the optimizer {state.optimizer.name!r} has what it has no "
             f"place for, and which was left out: {some_of(left)}. To go on exactly, make the "
             "optimizer with the settings that it was saved with.",
-            stacklevel=5,
+            stacklevel=4,
         )
     places = {path: i for i, path in enumerate(paths_of(state.trained))}
 
@@ -140,38 +139,6 @@ def _fitted(
         return state.scalars.start(name.slot) if own else values_of(here[name])
 
     return [(x, saved[name] if name in saved else start(name)) for name, x in here.items()]
-
-
-def load_extras(state: Any, saved: Saved) -> None:
-    """Takes over what no variable of the optimizer holds."""
-    _decay_alike(state, saved)
-    paths = paths_of(state.trained)
-    if state.from_config:
-        # The patterns of the multipliers need not fit: Keras leaves the names of the models
-        # around a layer out of its variables' paths when it loads them.
-        known = set(saved.paths)
-        state.factors = [
-            saved.factors.get(path, 1.0) if path in known else factor
-            for path, factor in zip(paths, state.factors, strict=True)
-        ]
-        state.knows_factors = True
-    places = {path: i for i, path in enumerate(paths)}
-    point = {n.path: a for n, a in saved.arrays.items() if n.slot == LOOK_AHEAD}
-    state.points.remember(saved.at_iterate, {places[path]: a for path, a in point.items()})
-
-
-def _decay_alike(state: Any, saved: Saved) -> None:
-    """Excludes the variables from weight decay that were; Keras keeps them in memory only."""
-    here, there = set(state.not_decayed()), set(saved.not_decayed)
-    if here and here != there:
-        raise ValueError(
-            "The saved optimizer state excludes other variables from weight decay than this "
-            f"optimizer does. Excluded there: {sorted(there)}. Excluded here: {sorted(here)}. "
-            "Nothing of the optimizer's state was loaded. Exclude the same variables, or none, "
-            "before loading."
-        )
-    if here != there:
-        state.exclude(there)
 
 
 def set_in_order(state: Any, weights: Sequence[Any]) -> None:

@@ -29,15 +29,13 @@ def matched(
     present = dict(zip(paths_of(variables), variables, strict=True))
     prints = {path: fingerprint(variable) for path, variable in present.items()}
     paths = list(present)
-    renaming = same_names(saved.paths, paths)
-    if renaming is None and partly:
-        some = paired(saved.paths, paths)
-        renaming = some if len(some) == min(len(saved.paths), len(paths)) else None
-    if renaming is not None:
+    named = paired(saved.paths, paths)
+    sizes = len(saved.paths), len(paths)
+    if len(named) == (min(sizes) if partly else max(sizes)):
         if compare:
-            _check_not_moved(saved, {old: prints[new] for old, new in renaming.items()})
-        return saved.renamed(renaming)
-    for renaming in (renumbered(saved.paths, paths), _in_order(saved.paths, paths)):
+            _check_not_moved(saved, {old: prints[new] for old, new in named.items()})
+        return saved.renamed(named)
+    for renaming in (_without_numbers(saved.paths, paths), _in_order(saved.paths, paths)):
         if renaming is None:
             continue
         values = {old: prints[new] for old, new in renaming.items()}
@@ -70,6 +68,20 @@ def _in_order(old: Sequence[str], new: Sequence[str]) -> dict[str, str] | None:
     return dict(pairs) if alike and len(old) == len(new) else None
 
 
+def _without_numbers(old: Sequence[str], new: Sequence[str]) -> dict[str, str] | None:
+    """Returns the old paths with the new ones of the same name, whatever numbers Keras gave it.
+
+    Those that have one name then, as the layers `dense` and `dense_1`, are told by their order.
+    """
+    here, there = _by_name(new), _by_name(old)
+    return {path: here[name] for name, path in there.items()} if set(here) == set(there) else None
+
+
+def _by_name(paths: Sequence[str]) -> dict[str, str]:
+    names = [re.sub(r"_[0-9]+(?=/|$)", "", path.partition("#")[0]) for path in paths]
+    return dict(zip(_distinct(names), paths, strict=True))
+
+
 def _check_not_moved(saved: Saved, values: Mapping[str, int | None]) -> None:
     """Raises if a variable's value is what another one's was when the state was saved."""
     known = set(saved.weights.values())
@@ -89,19 +101,16 @@ def _check_not_moved(saved: Saved, values: Mapping[str, int | None]) -> None:
 
 def paths_of(variables: Iterable[Any]) -> list[str]:
     """Returns a name of its own for each variable: its path, numbered where others have it too."""
+    return _distinct(getattr(variable, "path", variable.name) for variable in variables)
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
     seen: dict[str, int] = {}
-    paths = []
-    for variable in variables:
-        path = getattr(variable, "path", variable.name)
-        seen[path] = seen.get(path, 0) + 1
-        paths.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
-    return paths
-
-
-def same_names(old: Sequence[str], new: Sequence[str]) -> dict[str, str] | None:
-    """Returns which old path is which new one, or None if they are those of different models."""
-    found = paired(old, new)
-    return found if len(found) == len(old) == len(new) else None
+    distinct = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        distinct.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return distinct
 
 
 def paired(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
@@ -110,57 +119,22 @@ def paired(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
     A path may lack the names of the models around its layer: Keras puts them there when a layer is
     built by its model, but not when it is built by itself, as in a model that is loaded.
     """
-    present = set(new)
-    if set(old) == present:
+    if set(old) == set(new):
         return {path: path for path in old}
-    ends: dict[tuple[str, ...], list[str]] = {}
-    for path in new:
-        parts = tuple(path.split("/"))
-        for i in range(len(parts)):
-            ends.setdefault(parts[i:], []).append(path)
-    pairs = []  # of paths of which one is the end of the other, by the length that they share
-    for path in old:
-        parts = tuple(path.split("/"))
-        pairs += [(len(parts), path, longer) for longer in ends.get(parts, ())]
-        shorter = [("/".join(parts[i:]), len(parts) - i) for i in range(1, len(parts))]
-        pairs += [(length, path, end) for end, length in shorter if end in present]
     found: dict[str, str] = {}
-    for shared in sorted({pair[0] for pair in pairs}, reverse=True):
-        taken = set(found.values())
-        these = [(o, n) for k, o, n in pairs if k == shared and o not in found and n not in taken]
-        if len({o for o, _ in these}) < len(these) or len({n for _, n in these}) < len(these):
-            return {}  # One end is that of two paths.
-        found.update(these)
-    return found
+    for path in old:
+        fits = [other for other in new if _is_end(path, other) or _is_end(other, path)]
+        # The one whose layer is within as many models more, or fewer, as can be.
+        missing = [abs(path.count("/") - other.count("/")) for other in fits]
+        if missing.count(min(missing, default=0)) > 1:
+            return {}
+        if fits:
+            found[path] = fits[missing.index(min(missing))]
+    return found if len(set(found.values())) == len(found) else {}
 
 
-def renumbered(old: Sequence[str], new: Sequence[str]) -> dict[str, str] | None:
-    """Returns what `same_names` does if each kind of Keras' own names is counted from 0."""
-    old_ranks, new_ranks = _ranked(old), _ranked(new)
-    ranks = same_names(list(old_ranks), list(new_ranks))
-    if ranks is None or len(old_ranks) != len(old) or len(new_ranks) != len(new):
-        return None
-    return {old_ranks[a]: new_ranks[b] for a, b in ranks.items()}
-
-
-def _ranked(paths: Sequence[str]) -> dict[str, str]:
-    """Returns the paths by what they are if layers of one kind are counted from 0."""
-    parts = {part: _parted(part) for path in paths for part in path.split("/")}
-    numbers: dict[str, list[int]] = {}
-    for base, number in sorted(set(parts.values())):
-        numbers.setdefault(base, []).append(number)
-
-    def rank(part: str) -> str:
-        base, number = parts[part]
-        return f"{base}_{numbers[base].index(number)}"
-
-    return {"/".join(map(rank, path.split("/"))): path for path in paths}
-
-
-def _parted(part: str) -> tuple[str, int]:
-    """Returns ("dense", 3) for "dense_3" and ("dense", 0) for "dense"."""
-    match = re.fullmatch(r"(.*)_([0-9]+)", part)
-    return (match[1], int(match[2])) if match else (part, 0)
+def _is_end(end: str, path: str) -> bool:
+    return f"/{path}".endswith(f"/{end}")
 
 
 def some_of(names: Sequence[str], most: int = 8) -> str:

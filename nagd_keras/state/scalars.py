@@ -20,35 +20,28 @@ COUNTERS, NUMBERS = "counters", "numbers"
 class Scalars:
     """A registry of named numbers, in two variables.
 
-    All are declared before `make`. A number that is declared without being in use has its place,
-    so that the variables are alike whatever the settings, but is not saved.
+    All are declared before `make`.
+
+    Attributes:
+        unused: those that have their place, so that the variables are alike whatever the settings,
+            but are not saved.
+        variables: the two variables, by their names.
     """
 
     def __init__(self, dtype: str) -> None:
         """Takes the dtype of numbers."""
         self._dtype = dtype
         self._starts: dict[str, dict[str, float]] = {COUNTERS: {}, NUMBERS: {}}
-        self._used: set[str] = set()
+        self.unused: set[str] = set()
         self.variables: dict[str, Any] = {}
 
-    def count(self, name: str, *, used: bool = True) -> None:
+    def count(self, name: str) -> None:
         """Declares a counter, which starts at 0."""
-        self._declare(COUNTERS, name, 0, used)
+        self._starts[COUNTERS][name] = 0
 
-    def number(self, name: str, start: float, *, used: bool = True) -> None:
+    def number(self, name: str, start: float) -> None:
         """Declares a number."""
-        self._declare(NUMBERS, name, start, used)
-
-    def _declare(self, vector: str, name: str, start: float, used: bool) -> None:
-        if self.variables:
-            raise ValueError(f"Scalars are declared before they are made. Received: {name!r}.")
-        self._starts[vector][name] = start
-        if used:
-            self._used.add(name)
-
-    def drop(self, name: str) -> None:
-        """Takes a number out of use."""
-        self._used.discard(name)
+        self._starts[NUMBERS][name] = start
 
     def make(self, add_variable: Callable[..., Any]) -> None:
         """Makes the two variables by the optimizer's `add_variable`."""
@@ -79,7 +72,7 @@ class Scalars:
     def used(self) -> dict[str, "Scalar"]:
         """Returns the numbers that are in use."""
         names = self._starts[COUNTERS] | self._starts[NUMBERS]
-        return {name: self[name] for name in names if name in self._used}
+        return {name: self[name] for name in names if name not in self.unused}
 
     def read(self, vector: str) -> dict[str, Any]:
         """Returns all numbers of a variable, read at once, for the arithmetic of an update."""
@@ -157,9 +150,6 @@ class Scalar:
     def __int__(self) -> int:
         return int(self.value)
 
-    def __index__(self) -> int:
-        return operator.index(self.numpy().item())
-
     def __bool__(self) -> bool:
         return bool(self.value)
 
@@ -181,23 +171,17 @@ class Scalar:
         return self.value if dtype is None else keras.ops.cast(self.value, dtype.name)
 
 
-def _binary(name: str) -> Callable[[Scalar, Any], Any]:
-    function = getattr(operator, name)
-
-    def forward(self: Scalar, other: Any) -> Any:
-        return function(self.value, getattr(other, "value", other))
-
-    return forward
+def _with(function: Callable[[Any, Any], Any]) -> Callable[[Scalar, Any], Any]:
+    return lambda self, other: function(self.value, getattr(other, "value", other))
 
 
-def _reversed(name: str) -> Callable[[Scalar, Any], Any]:
-    function = getattr(operator, name)
+def _behind(function: Callable[[Any, Any], Any]) -> Callable[[Scalar, Any], Any]:
     return lambda self, other: function(other, self.value)
 
 
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
-    setattr(Scalar, f"__{_name}__", _binary(_name))
-    setattr(Scalar, f"__r{_name}__", _reversed(_name))
+    setattr(Scalar, f"__{_name}__", _with(getattr(operator, _name)))
+    setattr(Scalar, f"__r{_name}__", _behind(getattr(operator, _name)))
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Scalar, f"__{_name}__", _binary(_name))
+    setattr(Scalar, f"__{_name}__", _with(getattr(operator, _name)))
 Scalar.__hash__ = object.__hash__  # type: ignore[method-assign]

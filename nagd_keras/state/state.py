@@ -1,12 +1,10 @@
 """What an optimizer keeps, saved and loaded by name, all of it or nothing."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 from nagd_keras import keras_private as private
-from nagd_keras.backends.current import current
-from nagd_keras.state import checkpoint, loading
 from nagd_keras.state.archive import LOOK_AHEAD, Name, Pending, Saved, fingerprint
 from nagd_keras.state.live import Hyperparameters
 from nagd_keras.state.matching import paths_of
@@ -33,12 +31,9 @@ class State:
         pending: a state that was loaded before the optimizer was built.
     """
 
-    hyperparameters: Hyperparameters
-
-    def __init__(self, optimizer: Any, scalars: Scalars) -> None:
-        """Takes the optimizer, and a registry of numbers."""
-        self.optimizer = optimizer
-        self.scalars = scalars
+    def __init__(self, optimizer: Any, scalars: Scalars, hyperparameters: Hyperparameters) -> None:
+        """Takes the optimizer, its registry of numbers and its hyperparameters."""
+        self.optimizer, self.scalars, self.hyperparameters = optimizer, scalars, hyperparameters
         self.slots, self.points, self.notes = Slots(), Points(), Notes()
         self.factors: list[float] = []
         self.from_config = self.knows_factors = False
@@ -56,27 +51,24 @@ class State:
 
         Keras' older format knows only their order.
         """
-        slots = [slot for _, _, slot in self.slots.items()]
-        known = {id(slot) for slot in slots}
-        return [v for v in private.all_variables(self.optimizer) if id(v) not in known] + slots
+        return [*self._numbers(), *(slot for _, _, slot in self.slots.items())]
+
+    def _numbers(self) -> list[Any]:
+        slots = {id(slot) for _, _, slot in self.slots.items()}
+        return [v for v in private.all_variables(self.optimizer) if id(v) not in slots]
 
     def named(self) -> dict[Name, Any]:
         """Returns what is saved, by name: variables, and scalars that are set alike."""
+        named: dict[Name, Any] = {Name(n): scalar for n, scalar in self.scalars.used().items()}
         packed = {id(v) for v in self.scalars.variables.values()}
-        slots = {id(slot): (kind, place) for kind, place, slot in self.slots.items()}
-        paths = paths_of(self.trained)
-        named: dict[Name, Any] = {}
-        scalars = {Name(name): scalar for name, scalar in self.scalars.used().items()}
-        for variable in self.variables():
-            if id(variable) in slots:
-                kind, place = slots[id(variable)]
-                named[Name(kind, paths[place])] = variable
-            elif id(variable) not in packed:
+        for variable in self._numbers():
+            if id(variable) not in packed:
                 name = Name(variable.name)
-                while name in named or name in scalars:  # Those of a derived class, perhaps.
+                while name in named:  # That of a derived class' own, perhaps.
                     name = Name(f"{name.slot}#")
                 named[name] = variable
-        return {**scalars, **named}
+        paths = paths_of(self.trained)
+        return named | {Name(kind, paths[i]): slot for kind, i, slot in self.slots.items()}
 
     def check_not_pending(self) -> None:
         """Raises where a state was loaded whose slots wait for the variables.
@@ -97,10 +89,6 @@ class State:
         return [path for path, v in pairs if not private.decays(self.optimizer, v)]
 
     # Saving
-
-    def save(self, store: Any) -> None:
-        """Writes the state into a store of Keras' saving."""
-        self.saved().write(store)
 
     def saved(self) -> Saved:
         """Returns the present state, as it is saved."""
@@ -126,23 +114,35 @@ class State:
             notes,
         )
 
-    # Loading; see loading.py
+    # Loading; see loading.py and, for TensorFlow's own checkpoints, checkpoint.py
 
-    def load(self, store: Any) -> None:
-        """Reads what `save` wrote."""
-        loading.load(self, store)
+    def take_over(self, saved: Saved) -> None:
+        """Takes from a saved state what no variable of the optimizer holds.
 
-    def load_pending(self) -> None:
-        """Gives the slots, once they are there, the values that were loaded before."""
-        if self.pending is not None and self.pending.restored:
-            with current.lifted():
-                checkpoint.check_pending(self)
-        else:
-            loading.load_pending(self)
-
-    def set_in_order(self, weights: Sequence[Any]) -> None:
-        """Sets all variables, in the order of `variables`; slots wait if they are not there yet."""
-        loading.set_in_order(self, weights)
+        Raises:
+            ValueError: if other variables are excluded from weight decay. Keras keeps those in
+                memory only, so a new optimizer excludes none.
+        """
+        here, there = set(self.not_decayed()), set(saved.not_decayed)
+        if here and here != there:
+            raise ValueError(
+                "The saved optimizer state excludes other variables from weight decay than this "
+                f"optimizer does. Excluded there: {sorted(there)}. Excluded here: {sorted(here)}. "
+                "Nothing of the optimizer's state was loaded. Exclude the same variables, or none, "
+                "before loading."
+            )
+        if here != there:
+            self.exclude(there)
+        paths = paths_of(self.trained)
+        if self.from_config:
+            # The patterns of the multipliers need not fit: Keras leaves the names of the models
+            # around a layer out of its variables' paths when it loads them.
+            for place, path in enumerate(paths):
+                if path in saved.paths:
+                    self.factors[place] = saved.factors.get(path, 1.0)
+            self.knows_factors = True
+        point = {n.path: a for n, a in saved.arrays.items() if n.slot == LOOK_AHEAD}
+        self.points.remember(saved.at_iterate, {paths.index(path): a for path, a in point.items()})
 
     def exclude(self, paths: Collection[str]) -> None:
         """Excludes the variables with these paths, and no others, from weight decay."""
@@ -163,16 +163,6 @@ class State:
         self.notes.replace(notes)
         if self.not_decayed() != not_decayed:
             self.exclude(not_decayed)
-
-    # TensorFlow's own checkpoints; see checkpoint.py
-
-    def checkpoint_note(self) -> dict[str, Any]:
-        """Returns what is to be written into a checkpoint beside the variables."""
-        return checkpoint.note(self)
-
-    def read_checkpoint_note(self, note: Any) -> None:
-        """Compares a note with the optimizer, before its variables are restored."""
-        checkpoint.read_note(self, note)
 
     # The two points
 

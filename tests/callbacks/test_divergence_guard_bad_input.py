@@ -187,5 +187,5 @@ def test_a_learning_rate_that_is_scaled():
         with pytest.raises(TypeError, match="the factor '2'"):
             optimizer.scale_learning_rate("2")
         assert float(optimizer.learning_rate) == pytest.approx(before / 8)
-    with pytest.raises(TypeError, match="follows that and cannot be set"):
+    with pytest.raises(TypeError, match="to a number only"):
         NAGD(lambda: 0.5).scale_learning_rate(0.5)

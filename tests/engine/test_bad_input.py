@@ -103,7 +103,7 @@ CASES = [
             f"{name} callable of the step",
             {name: lambda step: 0.1},
             TypeError,
-            (name, "called without arguments", "Received: ", "(step)", "subclass"),
+            (name, "called without arguments", "Received: ", "'step'", "subclass"),
         )
         for name in NAMES
     ),
@@ -115,9 +115,9 @@ CASES = [
     ),
     Bad(
         "unknown argument",
-        {"nesterov": True, "decay": 0.1},
+        {"nesterov": True},
         TypeError,
-        ("'nesterov', 'decay'", "Received: ", "Allowed: learning_rate, momentum", "Check"),
+        ("unexpected keyword argument 'nesterov'",),  # Python's own
     ),
     Bad(
         "a momentum that rounds to 1",
@@ -194,7 +194,7 @@ USES = [
             f"set {name} where it is a schedule",
             assign(name, 0.5),
             TypeError,
-            (name, "built with", "cannot be set", f"Received: {name}=0.5", "Make the optimizer"),
+            (name, "made with", "PolynomialDecay", f"Received: {name}=0.5", "Make a new"),
             {name: SCHEDULE},
         )
         for name in ("momentum", "weight_decay")  # A scheduled learning rate is scaled instead.
@@ -220,7 +220,7 @@ USES = [
         "set weight_decay where there is none",
         assign("weight_decay", 0.5),
         TypeError,
-        ("without weight_decay", "Received: weight_decay=0.5", "with weight_decay=0.0 to set it"),
+        ("made with weight_decay=None", "Received: weight_decay=0.5", "weight_decay=0.0, to set"),
         {"weight_decay": None},
     ),
     BadUse(

@@ -12,10 +12,11 @@ import tensorflow as tf
 from nagd_keras import NAGD
 from nagd_keras.engine.kernels import tensorflow as kernels
 from nagd_keras.engine.kernels import tensorflow_chunks as chunks
-from nagd_keras.engine.kernels.tensorflow import Way, only, way_for
+from nagd_keras.engine.kernels.tensorflow import Way, way_for
 from tests.reference.settings import updated
 from tests.support.drivers import DRIVERS, Run, to_float64
 from tests.support.tolerances import TRAJECTORY, UNIT, assert_close
+from tests.support.ways import only
 
 SHAPES = [(6, 4), (8,), ()]
 SETTINGS = [
@@ -62,10 +63,10 @@ def arrays(rng, shapes=SHAPES):
 @pytest.mark.parametrize(
     ("driver", "dtype"), [*((driver, "float32") for driver in DRIVERS), ("graph", "float64")]
 )
-def test_every_way_makes_every_step(rng, ways, driver, dtype, way, settings):
+def test_every_way_makes_every_step(rng, driver, dtype, way, settings):
     keras.config.set_floatx(dtype)
     factors = (1.0, 0.5, 1.0)
-    with only(way):
+    with only(way) as taken:
         optimizer = NAGD(0.25, 0.5, learning_rate_multipliers={"x1": 0.5}, **settings)
         run = Run(optimizer, arrays(rng), dtype, driver)
         for momentum in (0.5, 0.875, 0.875, 0.0, 0.875):
@@ -80,7 +81,7 @@ def test_every_way_makes_every_step(rng, ways, driver, dtype, way, settings):
                     # Some roundings of what is added up.
                     size = np.abs(ws[i]) + np.abs(ss[i]) + np.abs(gradients[i])
                     assert np.all(np.abs(one - other) <= 4 * UNIT[dtype] * size)
-    assert way in ways
+    assert way in taken
 
 
 def displacements(optimizer):

@@ -115,17 +115,6 @@ def test_an_optimizer_that_the_first_step_builds():
     assert "nagd" in optimizer.displacements[0].path
 
 
-@pytest.mark.parametrize("bad", [np.nan, 1.0])
-def test_what_is_overwritten_by_its_gradient_is_skipped_too(bad):
-    """Keras' float8 layers have such variables, outside of the update."""
-    weight, scale = keras.Variable([1.0]), keras.Variable([5.0])
-    scale.overwrite_with_gradient = True
-    optimizer = NAGD(0.5, skip_nonfinite=True)
-    optimizer.build([weight, scale])
-    optimizer.apply([np.array([bad], "float32"), np.array([7.0], "float32")], [weight, scale])
-    assert float(to_float64(scale)[0]) == (7.0 if bad == 1.0 else 5.0)
-
-
 @pytest.mark.parametrize("settings", [{}, {"use_ema": True}])
 def test_without_gradients_or_variables(settings):
     optimizer = NAGD(skip_nonfinite=True, **settings)

@@ -13,7 +13,8 @@ BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
     import tensorflow as tf
 
-    from nagd_keras.engine.kernels.tensorflow import Way, only
+    from nagd_keras.engine.kernels.tensorflow import Way
+    from tests.support.ways import only
 
     WAYS = [Way.FORMULA, Way.COMPILED]
 else:

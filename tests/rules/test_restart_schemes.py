@@ -19,7 +19,8 @@ if BACKEND == "tensorflow":
 
     from nagd_keras.engine.kernels import tensorflow as kernels
     from nagd_keras.engine.kernels import tensorflow_chunks as chunks
-    from nagd_keras.engine.kernels.tensorflow import Way, only
+    from nagd_keras.engine.kernels.tensorflow import Way
+    from tests.support.ways import only
 
     WAYS = list(Way)
 else:
@@ -319,7 +320,7 @@ def test_a_scheme_is_given_to_an_optimizer_that_has_trained():
 
 @pytest.mark.parametrize("given", ["function", "Gradient", "", 1, True, ["gradient"]])
 def test_an_unknown_scheme(given):
-    with pytest.raises(ValueError, match=r"must be one of 'gradient', 'speed' or None. Received"):
+    with pytest.raises(ValueError, match=r"must be one of 'gradient', 'speed', None. Received"):
         NAGD(restart=given)
 
 

@@ -7,8 +7,7 @@ there is next to nothing to pass over.
 
 import enum
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -37,19 +36,6 @@ class Way(enum.Enum):
     CHUNKED = "the same, over one piece of the variable after the other"
 
 
-_forced: list[Way] = []
-
-
-@contextmanager
-def only(way: Way) -> Iterator[None]:
-    """Within this context every variable takes this way, if it can. For tests."""
-    _forced.append(way)
-    try:
-        yield
-    finally:
-        _forced.pop()
-
-
 def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
     """Returns the way for a variable, its displacement and its gradient, a tensor or rows.
 
@@ -58,11 +44,6 @@ def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
     rows, size = isinstance(g, tf.IndexedSlices), w.shape.num_elements() or 0
     # The training operations know one dtype for all, and round 16 bits at every turn.
     ops_can = not rows and w.dtype == s.dtype == g.dtype and w.dtype in (tf.float32, tf.float64)
-    if _forced:
-        can = {Way.TRAINING_OPS: ops_can, Way.CHUNKED: not rows and chunks.can(size)}.get(
-            _forced[-1], True
-        )
-        return _forced[-1] if can else Way.FORMULA
     compiles = _on_cpu(w) and _compiles() and not tf.config.functions_run_eagerly()
     if (rows or size >= LARGE) and compiles:
         # Other dtypes would be widened as a whole, before the first piece.
@@ -91,29 +72,25 @@ def _update_one(step: Step, lazy: bool, scheme: str | None) -> list[Any]:
     """Makes one update; returns the restart scheme's inner product, if there is a scheme."""
     w, s = native(step.variable), native(step.displacement)
     way = way_for(w, s, step.gradient)
+    parts = None
     if way is Way.TRAINING_OPS:
         _by_training_ops(w.handle, s.handle, step.gradient, step.coefficients)
-        return [_restart_product(scheme, step, s)] if scheme else []
-    dtypes = w.dtype, s.dtype, step.coefficients.step.dtype
-    only_rows = lazy and isinstance(step.gradient, tf.IndexedSlices)
-    arguments = {"w": w.handle, "s": s.handle, **_gradient(w, step, way)}
-    if way in (Way.COMPILED, Way.CHUNKED):
-        # One function a shape: TensorFlow warns of a function that it traces for many.
-        made = _compiled(*dtypes, only_rows, tuple(w.shape), way, scheme)
-        parts = made(**arguments)
     else:
-        parts = _by_formula(*dtypes, lazy=only_rows, **arguments)
-    return [_restart_product(scheme, step, s, parts)] if scheme else []
-
-
-def _restart_product(scheme: str, step: Step, s: tf.Variable, parts: Any = None) -> Any:
-    """Returns a restart scheme's inner product, behind the update, as the sum of its parts."""
-    if parts is None:
-        parts = _restart_parts(scheme, step, s)
-    return weighted(scheme, tf.reduce_sum(parts), step.scale)
+        dtypes = w.dtype, s.dtype, step.coefficients.step.dtype
+        only_rows = lazy and isinstance(step.gradient, tf.IndexedSlices)
+        arguments = {"w": w.handle, "s": s.handle, **_gradient(w, step, way)}
+        if way is Way.FORMULA:
+            parts = _by_formula(*dtypes, lazy=only_rows, **arguments)
+        else:  # One function a shape: TensorFlow warns of a function that it traces for many.
+            parts = _compiled(*dtypes, only_rows, tuple(w.shape), way, scheme)(**arguments)
+    if scheme is None:
+        return []
+    parts = _restart_parts(scheme, step, s) if parts is None else parts
+    return [weighted(scheme, tf.reduce_sum(parts), step.scale)]
 
 
 def _restart_parts(scheme: str, step: Step, s: tf.Variable) -> Any:
+    """Returns a tensor whose sum is a restart scheme's inner product, behind the update."""
     dtype, g = step.coefficients.step.dtype, step.gradient
     s_next = tf.raw_ops.ReadVariableOp(resource=s.handle, dtype=s.dtype)
     if scheme == SPEED:
@@ -227,9 +204,7 @@ def _compiled(
 
     It returns what a restart scheme needs to know if that costs no pass of its own, or None.
     """
-    rule: Any = nesterov_update
-    if way is Way.CHUNKED:
-        rule = partial(chunks.update_and_sum, scheme) if scheme else chunks.update
+    rule = partial(chunks.update_and_sum, scheme) if way is Way.CHUNKED else nesterov_update
 
     def nesterov(**arguments: Any) -> Any:
         return _by_formula(w_dtype, s_dtype, dtype, rule, lazy, **arguments)

@@ -43,17 +43,12 @@ def piece_size(elements: int) -> int | None:
     return next((n for n in range(LARGEST, SMALLEST - 1, -1) if elements % n == 0), None)
 
 
-def update(w: Any, s: Any, g: Any, c: Coefficients) -> tuple[Any, Any]:
-    """Returns what `nesterov_update` does, of tensors within a function that XLA compiles."""
-    w, s, _ = update_and_sum(None, w, s, g, c)
-    return w, s
-
-
 def update_and_sum(
     scheme: str | None, w: Any, s: Any, g: Any, c: Coefficients
 ) -> tuple[Any, Any, Any]:
-    """Returns what `update` does, and a tensor whose sum is a restart scheme's inner product.
+    """Returns what `nesterov_update` does, and a tensor whose sum is a restart scheme's product.
 
+    All are tensors within a function that XLA compiles; without a scheme the sum says nothing.
     To compute it apart would have to read g and s again, half of what the update reads and writes.
     """
     shape = tf.shape(w)

@@ -100,10 +100,7 @@ def update_tensors(
             g = g.clone()  # It is looked at once more, behind the update.
         way = _way_for(w, s, g)
         key = (way, w.dtype, None if w.is_cpu else w.device, id(same), id(scale))
-        if key in groups:
-            groups[key][-1].append((w, s, g))
-        else:
-            groups[key] = same, scale, [(w, s, g)]
+        groups.setdefault(key, (same, scale, []))[-1].append((w, s, g))
     for (way, *_), (c, scale, group) in groups.items():
         for ws, ss, gs in _batches(group):
             way(ws, ss, gs, c)
@@ -244,30 +241,11 @@ def _bounded(gs: Tensors, bound: Any) -> Tensors:
     return gs if bound is None else [g.clamp(-bound, bound) for g in gs]
 
 
-def _sgd(
-    ps: Tensors,
-    gs: Tensors,
-    bs: Tensors,
-    *,
-    lr: float,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    weight_decay: float = 0.0,
-) -> None:
+def _sgd(ps: Tensors, gs: Tensors, bs: Tensors, **settings: float) -> None:
     # `torch.optim.sgd.sgd` is public and comes to the same, but sorts the lists at each call: for a
     # large variable, in batches, nearly a tenth of the time.
-    torch._fused_sgd_(
-        ps,
-        gs,
-        bs,
-        lr=lr,
-        momentum=momentum,
-        dampening=dampening,
-        weight_decay=weight_decay,
-        nesterov=False,
-        maximize=False,
-        is_first_step=False,
-    )
+    settings = {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, **settings}
+    torch._fused_sgd_(ps, gs, bs, **settings, nesterov=False, maximize=False, is_first_step=False)
 
 
 @cache
