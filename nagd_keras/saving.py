@@ -97,8 +97,9 @@ def load_model(filepath: str | os.PathLike[str], **settings: Any) -> Any:
 def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) -> None:
     """Loads what `save_weights` saved, as `model.load_weights`: all of it or nothing.
 
-    Where Keras stops half-way, since the optimizer's state is that of another model perhaps, the
-    variables of the model and of its optimizer get back what they held before.
+    Where Keras stops half-way, as at a layer of another shape, the variables of the model and of
+    its optimizer get back what they held before. State of the optimizer that does not fit is named
+    in a warning and begins as in a new one.
 
     Args:
         model: the Keras model, built.

@@ -16,9 +16,10 @@ import numpy as np
 from nagd_keras.state import legacy
 from nagd_keras.tensors import values_of
 
-FORMAT = 2
+FORMAT = 3
 LOOK_AHEAD = "look_ahead"  # the slot, in a saved state only, of the remembered look-ahead point
 MANIFEST = "manifest"  # the key that a store has besides those of the arrays, which are numbered
+PREFIX = "nagd_"  # of the numbers, which Keras' optimizers would take for keys of theirs
 
 
 class Name(NamedTuple):
@@ -49,6 +50,7 @@ class Saved:
         factors: what the learning rates of variables are multiplied by, if not by 1.
         at_iterate: whether the model's variables hold the iterate.
         notes: what callbacks remember, by their names.
+        given: the hyperparameters that began as numbers, and these numbers.
         checksums: those that were read.
         format: the format that it was read from.
     """
@@ -61,6 +63,7 @@ class Saved:
     factors: dict[str, float] = field(default_factory=dict)
     at_iterate: bool = False
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    given: dict[str, float] = field(default_factory=dict)
     checksums: dict[Name, int] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -81,37 +84,33 @@ class Saved:
         store[MANIFEST] = np.frombuffer(zlib.crc32(text).to_bytes(4, "big") + text, np.uint8)
         for i, (name, array) in enumerate(self.arrays.items()):
             if only in ("", name.slot):
-                store[str(i)] = array
+                store[f"{PREFIX}{i}"] = array
+        # Keras' optimizers count the keys, and take what has as many as they have variables for
+        # theirs: one or two, and some for each of the model's.
+        while len(store.keys()) < 16 or len(store.keys()) % max(1, len(self.paths)) in (1, 2):
+            store[f"{PREFIX}unused_{len(store.keys())}"] = np.zeros(0, np.uint8)
 
     @classmethod
     def read(cls, store: Any, only: str = "") -> Self | None:
-        """Returns the state that `write` wrote; None if there is nothing in the store.
+        """Returns the state that `write` wrote; None if there is no state of an NAGD in the store.
 
         Raises:
-            ValueError: if another optimizer wrote it, or it is damaged.
+            ValueError: if it is damaged.
         """
         keys = set(store.keys())
-        if not keys:
-            return None
         if MANIFEST not in keys:
-            raise ValueError(
-                f"The saved optimizer state was not written by NAGD: it has {len(keys)} arrays "
-                "without names. NAGD loads what NAGD saved. If it was saved under the dtype policy "
-                "mixed_float16, where Keras' LossScaleOptimizer holds NAGD, set that policy before "
-                "loading: keras.config.set_dtype_policy('mixed_float16'). To go on from Keras' "
-                "SGD, load the model with the optimizer that it was saved with, then call "
-                "`nagd_keras.convert.adopt(model)`."
-            )
+            return None
         text = np.asarray(store[MANIFEST]).astype(np.uint8).tobytes()
         if zlib.crc32(text[4:]).to_bytes(4, "big") != text[:4]:
             raise damaged("its list of names does not have the checksum that it was saved with")
         manifest = json.loads(text[4:])
-        if manifest["format"] not in (legacy.FORMAT, FORMAT):
+        if manifest["format"] not in range(legacy.FORMAT, FORMAT + 1):
             raise ValueError(
                 f"The saved optimizer state has format {manifest['format']}; this version of "
                 f"nagd_keras knows the formats up to {FORMAT}. Load it with the version that wrote "
                 "it, or a newer one."
             )
+        prefix = PREFIX if manifest["format"] == FORMAT else ""
         arrays: dict[Name, Any] = {}
         checksums: dict[Name, int] = {}
         for i, (slot, path, dtype, wanted) in enumerate(manifest["arrays"]):
@@ -120,16 +119,16 @@ class Saved:
             if only not in ("", slot):
                 arrays[name] = None
                 continue
-            if str(i) not in keys:
+            if f"{prefix}{i}" not in keys:
                 raise damaged(f"it lacks the {name}")
-            array = of_dtype(store[str(i)], dtype)
+            array = of_dtype(store[f"{prefix}{i}"], dtype)
             if array is None or checksum(array) != wanted:
                 raise damaged(f"the {name} does not have the checksum that it was saved with")
             arrays[name] = array
         if manifest["format"] == legacy.FORMAT:
             arrays, extras = legacy.scalars(arrays)
             manifest |= extras
-        rest = {key: manifest[key] for key in _REST}
+        rest = {key: manifest[key] for key in _REST if key in manifest}
         return cls(arrays, **rest, checksums=checksums, format=manifest["format"])
 
     def renamed(self, paths: Mapping[str, str]) -> Self:
@@ -165,7 +164,7 @@ class Pending:
     restored: bool = False
 
 
-_REST = "built", "paths", "weights", "not_decayed", "factors", "at_iterate", "notes"
+_REST = "built", "paths", "weights", "not_decayed", "factors", "at_iterate", "notes", "given"
 
 
 def checksum(array: Any) -> int:

@@ -5,8 +5,9 @@ A note of the names goes with them, so that the positions are those of the same 
 
 from typing import Any
 
-from nagd_keras.state.archive import FORMAT, LOOK_AHEAD, Pending, Saved, checksum
-from nagd_keras.state.matching import matched
+from nagd_keras.state import legacy
+from nagd_keras.state.archive import LOOK_AHEAD, Pending, Saved, checksum
+from nagd_keras.state.matching import in_order, paths_of
 from nagd_keras.tensors import values_of
 
 
@@ -25,7 +26,7 @@ def read_note(state: Any, note: Any) -> None:
     if saved is None:
         state.pending = None
         return
-    if saved.format != FORMAT:
+    if saved.format == legacy.FORMAT:
         raise ValueError(
             "The checkpoint was written by an earlier version of nagd_keras, whose optimizer had a "
             "variable for each number. TensorFlow restores variables by position, so it cannot be "
@@ -63,8 +64,8 @@ def check_restored(state: Any, saved: Saved) -> None:
 
 
 def _check_order(state: Any, saved: Saved) -> Saved:
-    if saved.built:  # The variables may be restored after this.
-        saved = matched(saved, state.trained, compare=False)
+    # TensorFlow restores the model's variables after this, so that their values tell nothing yet.
+    saved = saved.renamed(in_order(saved.paths, paths_of(state.trained)))
     names = [name for name in saved.arrays if name.slot != LOOK_AHEAD]
     here = list(state.named())
     if names != here:

@@ -5,11 +5,12 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras import keras_private as private
 from nagd_keras.backends.current import current
-from nagd_keras.hyperparameters import Hyperparameter, loadable
+from nagd_keras.hyperparameters import Hyperparameter, loadable, value_dtype
 from nagd_keras.state.scalars import Scalars
 from nagd_keras.tensors import is_array, is_symbolic, number, tensor
 
@@ -38,6 +39,8 @@ class Hyperparameters:
         """
         self._optimizer, self.kinds, self._scalars = optimizer, kinds, scalars
         self.sources: dict[str, Any] = {}
+        # The numbers that the optimizer was made with.
+        self.began = {name: shortest(x) for name, x in given.items() if isinstance(x, float)}
         for name, kind in kinds.items():
             value = given[name]
             is_number = isinstance(value, float)
@@ -175,8 +178,40 @@ class Hyperparameters:
 
     def as_given(self) -> dict[str, Any]:
         """Returns each as the optimizer could be given it, live numbers as they are now."""
-        # The shortest decimal that gives a number back: 0.9, not 0.8999999761581421.
         return {
-            name: float(str(self._scalars[name].numpy())) if source is self._scalars else source
+            name: shortest(self._scalars[name].numpy()) if source is self._scalars else source
             for name, source in self.sources.items()
         }
+
+    def load(
+        self, now: Mapping[str, float], began: Mapping[str, float], everything: bool
+    ) -> list[str]:
+        """Takes the numbers of a saved state, except those that are chosen here.
+
+        A number that both began with, and that nothing has set here, becomes what it was when it
+        was saved: callbacks may have changed it. Another one was chosen here, and stays.
+
+        Args:
+            now: the saved numbers, among others.
+            began: what these were when their optimizer was made, if that is known.
+            everything: whether to take all.
+
+        Returns:
+            In words, what stays and was another one.
+        """
+        stay = []
+        for name, here in self.as_given().items():
+            if name not in now:
+                continue
+            start = began.get(name, now[name])
+            if isinstance(here, float) and (everything or here == self.began[name] == start):
+                self._scalars[name].assign(now[name])
+                self.began[name] = start
+            elif here != now[name]:
+                stay.append(f"{name} is {here!r} here, and was {now[name]:g}")
+        return stay
+
+
+def shortest(number: Any) -> float:
+    """Returns the shortest decimal that gives a number back: 0.9, not 0.8999999761581421."""
+    return float(str(np.asarray(number, value_dtype())))

@@ -1,12 +1,18 @@
-"""How a saved state is loaded: all of it or nothing, at once or when the optimizer is built."""
+"""How a saved state is loaded: what fits, at once or when the optimizer is built.
+
+What does not fit is named in a warning, and begins as in a new optimizer: a displacement of zero
+does no harm, and one that belongs to other weights does.
+"""
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
+from nagd_keras import keras_private as private
 from nagd_keras.backends.current import current
 from nagd_keras.state import legacy
 from nagd_keras.state.archive import LOOK_AHEAD, Name, Pending, Saved, of_dtype
@@ -18,33 +24,30 @@ from nagd_keras.tensors import values_of
 def load(state: Any, store: Any) -> None:
     """Reads what `save` wrote, matched by the paths of the model's variables.
 
-    If the optimizer is not built yet, the slots are matched and loaded when it is. What the
-    file lacks starts as in a new optimizer; what only the file has is named in a warning.
+    If the optimizer is not built yet, the slots are matched and loaded when it is. What does not
+    fit is named in a warning. Hyperparameters that were set in code stay as they are, unless the
+    optimizer was made from a config, as that of a loaded model is.
 
     Raises:
-        ValueError: if it is not the state of an NAGD, or that of other variables, or damaged.
-            Nothing of the optimizer is changed then.
+        ValueError: if the state is damaged. Nothing of the optimizer is changed then.
     """
     saved = Saved.read(store)
     if saved is None:
-        warnings.warn(
-            f"What was loaded holds no state for the optimizer {state.optimizer.name!r}, which "
-            "stays as it is. It was saved without an optimizer.",
-            stacklevel=2,
-        )
+        _warn_of_none(state, len(store.keys()))
         return
-    if saved.built and state.optimizer.built:
-        plan = _plan(state, saved)
-        state.pending = None
-    else:
-        numbers = {name: array for name, array in saved.arrays.items() if not name.path}
-        # The slots, if there are any, become what they are where no update was made.
-        plan = _fitted(state, numbers, state.named())
-        state.pending = Pending(saved) if saved.built else None
-        state.points.remember(saved.at_iterate, {})
-    for target, array in plan:
+    # What the slots become where there is no update to go on from, or they wait, is their start.
+    now = saved.built and state.optimizer.built
+    fits, reasons = _matched(state, saved) if now else (saved.renamed({}), [])
+    for target, array in _plan(state, fits, state.named(), reasons):
         target.assign(array)
-    state.notes.replace(saved.notes)
+    if now:
+        reasons += state.take_over(fits)
+    else:
+        state.points.remember(saved.at_iterate, {})
+    state.pending = Pending(saved) if saved.built and not now else None
+    state.notes.replace(fits.notes)
+    _load_hyperparameters(state, fits)
+    _warn_of_left(state, reasons)
 
 
 def load_pending(state: Any) -> None:
@@ -63,82 +66,119 @@ def load_pending(state: Any) -> None:
         if pending.restored:
             check_restored(state, pending.saved)
         elif pending.saved is not None:
-            for target, array in _plan(state, pending.saved, slots_only=True):
-                target.assign(array)
+            _load_slots(state, pending.saved)
         else:
             slots = [slot for _, _, slot in state.slots.items()]
             _set(state, slots, pending.arrays)
     state.pending = None
 
 
-def _plan(state: Any, saved: Saved, slots_only: bool = False) -> list[tuple[Any, Any]]:
-    """Returns what to assign; the rest of the state is loaded, once all is found to fit."""
-    optimizer = state.optimizer
-    before = len(saved.paths)
-    saved = matched(saved, state.trained, partly=state.from_config)
-    arrays = {n: a for n, a in saved.arrays.items() if n.slot != LOOK_AHEAD}
+def _load_slots(state: Any, saved: Saved) -> None:
+    """Gives slots that have just been made what waited for them."""
+    fits, reasons = _matched(state, saved)
     here = state.named()
-    if slots_only:
-        arrays, here = ({n: x for n, x in named.items() if n.path} for named in (arrays, here))
-    plan = _fitted(state, arrays, here)
-    state.take_over(saved)
-    if before != len(state.trained):
-        warnings.warn(
-            f"The optimizer's state was saved with {before} variables, and the model trains "
-            f"{len(state.trained)} now: layers were frozen, or set free, after the optimizer "
-            f"{optimizer.name!r} was built. What both have is loaded; the others begin with "
-            "displacement zero when they are trained.",
-            stacklevel=3,
-        )
-    return plan
+    if fits.arrays:  # Else the numbers, too, are those of another model.
+        here = {name: x for name, x in here.items() if name.path}
+        fits.arrays = {name: x for name, x in fits.arrays.items() if name.path}
+    for target, array in _plan(state, fits, here, reasons):
+        target.assign(array)
+    reasons += state.take_over(fits)
+    _warn_of_left(state, reasons)
 
 
-def _fitted(
-    state: Any, saved: Mapping[Name, Any], here: Mapping[Name, Any]
+def _matched(state: Any, saved: Saved) -> tuple[Saved, list[str]]:
+    """Returns what of a saved state is that of the variables, and in words what does not fit."""
+    fits, others = matched(saved, state.trained)
+    # A value that all elements share tells nothing.
+    if saved.paths and not (fits.weights if saved.weights else fits.paths):
+        reason = f"it is that of other variables, {some_of(saved.paths)}"
+        return replace(saved.renamed({}), arrays={}, notes={}, at_iterate=False), [reason]
+    new = [path for path in paths_of(state.trained) if path not in {*fits.paths, *others}]
+    gone = len(saved.paths) - len(fits.paths) - len(others)
+    reasons = {
+        f"{some_of(others)} do not hold the values that they were saved with": others,
+        f"{some_of(new)} have no saved state": new,
+        f"{gone} saved variables are not trained here": gone,
+    }
+    return fits, [reason for reason, holds in reasons.items() if holds]
+
+
+def _plan(
+    state: Any, saved: Saved, here: Mapping[Name, Any], reasons: list[str]
 ) -> list[tuple[Any, Any]]:
-    """Returns pairs of what is here and the array that it is to hold.
+    """Returns pairs of what is here and the array that it is to hold: saved, or its start.
 
-    Raises:
-        ValueError: if a shape or a dtype does not agree.
+    Hyperparameters are not among them. What is left out is added to the reasons.
     """
-    faults = []
-    for name, array in saved.items():
-        if name not in here:
-            continue
-        dtype = keras.backend.standardize_dtype(here[name].dtype)
-        there = f"{tuple(array.shape)} {array.dtype.name}"
-        # Counters have 32 or 64 bits, as the backend has it, and so may have numbers.
-        alike = name.path == "" and _kind(array.dtype.name) == _kind(dtype)
-        fits = alike or array.dtype.name == dtype
-        if tuple(array.shape) != tuple(here[name].shape) or not fits:
-            faults.append(
-                f"the {name} is {there} in the saved state and {tuple(here[name].shape)} "
-                f"{dtype} here"
-            )
-    if faults:
-        raise ValueError(
-            "The saved state does not fit the optimizer, whose settings or whose model are "
-            f"others: {'; '.join(faults)}. Nothing of the optimizer's state was loaded. Make "
-            "the optimizer with the settings that it was saved with; to change them, load the "
-            "model as it was saved and use `nagd_keras.convert.from_nagd`."
-        )
-    left = [str(name) for name in saved if name not in here]
-    if left:
-        warnings.warn(
-            f"The saved state of the optimizer {state.optimizer.name!r} has what it has no "
-            f"place for, and which was left out: {some_of(left)}. To go on exactly, make the "
-            "optimizer with the settings that it was saved with.",
-            stacklevel=4,
-        )
     places = {path: i for i, path in enumerate(paths_of(state.trained))}
+    settings = {Name(name) for name in state.hyperparameters.kinds}
+    arrays = {n: a for n, a in saved.arrays.items() if n not in settings and n.slot != LOOK_AHEAD}
+    left = [str(name) for name in arrays if name not in here]
+    if left:
+        reasons.append(f"the optimizer has no place for the {some_of(left)}")
 
     def start(name: Name) -> Any:
         if name.path:
             return state.slots.start(name.slot, places[name.path])
+        if here[name] is private.batches(state.optimizer):
+            return 0
         own = name.slot in state.scalars.used()
         return state.scalars.start(name.slot) if own else values_of(here[name])
 
-    return [(x, saved[name] if name in saved else start(name)) for name, x in here.items()]
+    plan = []
+    for name, target in here.items():
+        array = arrays.get(name)
+        if array is not None and not _fits(array, target, name):
+            reasons.append(
+                f"the {name} is {tuple(array.shape)} {array.dtype.name} there and "
+                f"{tuple(target.shape)} {keras.backend.standardize_dtype(target.dtype)} here"
+            )
+            array = None
+        if name not in settings:
+            plan.append((target, start(name) if array is None else array))
+    return plan
+
+
+def _fits(array: Any, target: Any, name: Name) -> bool:
+    here, there = keras.backend.standardize_dtype(target.dtype), array.dtype.name
+    if not name.path:  # Numbers and counters have 32 or 64 bits, as the backend has it.
+        here, there = (dtype.rstrip("0123456789") for dtype in (here, there))
+    return here == there and tuple(array.shape) == tuple(target.shape)
+
+
+def _load_hyperparameters(state: Any, saved: Saved) -> None:
+    now = {n.slot: float(str(a)) for n, a in saved.arrays.items() if not n.path}
+    differ = state.hyperparameters.load(now, saved.given, everything=state.from_config)
+    if differ:
+        warnings.warn(
+            f"The optimizer {state.optimizer.name!r} keeps what it was given in code, where the "
+            f"saved one had something else: {'; '.join(differ)}. For the saved value, set it, as "
+            "in optimizer.learning_rate = ..., or load the whole model with load_model.",
+            stacklevel=3,
+        )
+
+
+def _warn_of_left(state: Any, reasons: Sequence[str]) -> None:
+    if reasons:
+        warnings.warn(
+            f"The saved state of the optimizer {state.optimizer.name!r} does not fit as a whole: "
+            f"{'; '.join(reasons)}. What fits was loaded, and the rest begins as in a new "
+            "optimizer. To go on exactly, use the model and the settings that were saved, and load "
+            "the weights first.",
+            stacklevel=3,
+        )
+
+
+def _warn_of_none(state: Any, keys: int) -> None:
+    found = f"that of another optimizer ({keys} arrays without names)" if keys else "none"
+    warnings.warn(
+        f"What was loaded holds no state for the optimizer {state.optimizer.name!r}, which stays "
+        f"as it is. Found: {found}. It was saved without NAGD, or under another dtype policy: "
+        "under mixed_float16 Keras' LossScaleOptimizer holds the optimizer. To go on from Keras' "
+        "SGD, load the model with the optimizer that it was saved with, then call "
+        "`nagd_keras.convert.adopt(model)`.",
+        stacklevel=3,
+    )
 
 
 def set_in_order(state: Any, weights: Sequence[Any]) -> None:
@@ -183,7 +223,3 @@ def _set(state: Any, targets: Sequence[Any], weights: Sequence[Any]) -> None:
         # A bfloat16 is not known in Keras' older format.
         known = of_dtype(array, keras.backend.standardize_dtype(target.dtype))
         target.assign(array if known is None else known)
-
-
-def _kind(dtype: str) -> str:
-    return dtype.rstrip("0123456789")

@@ -1,102 +1,55 @@
 """Which saved state belongs to which of the model's variables."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nagd_keras.state.archive import Saved, fingerprint
 
 
-def matched(
-    saved: Saved, variables: Sequence[Any], *, partly: bool = False, compare: bool = True
-) -> Saved:
-    """Returns a saved state with the paths that `variables`, those of the model, have now.
+def matched(saved: Saved, variables: Sequence[Any]) -> tuple[Saved, list[str]]:
+    """Returns what of a saved state belongs to variables of the model, by their present paths.
 
     Names that Keras made up may have other numbers now, `dense_3` for `dense`, if the layers are
-    the same and in the same order. Where their names leave doubts, the values that the variables
-    hold decide.
+    the same and in the same order. What is saved belongs to a variable that holds the value that
+    it was saved with: Keras loads weights before the optimizer.
 
-    Args:
-        saved: the saved state.
-        variables: the model's variables.
-        partly: whether the variables may be some of those that were saved, or the other way round;
-            the state is then what both have.
-        compare: whether the variables hold the values that were saved with the state.
-
-    Raises:
-        ValueError: if the state is that of other variables.
+    Returns:
+        The state, and the paths of those variables that hold something else.
     """
-    present = dict(zip(paths_of(variables), variables, strict=True))
-    prints = {path: fingerprint(variable) for path, variable in present.items()}
-    paths = list(present)
-    named = paired(saved.paths, paths)
-    sizes = len(saved.paths), len(paths)
-    if len(named) == (min(sizes) if partly else max(sizes)):
-        if compare:
-            _check_not_moved(saved, {old: prints[new] for old, new in named.items()})
-        return saved.renamed(named)
-    for renaming in (_without_numbers(saved.paths, paths), _in_order(saved.paths, paths)):
-        if renaming is None:
-            continue
-        values = {old: prints[new] for old, new in renaming.items()}
-        certain = saved.weights and all(values[old] == c for old, c in saved.weights.items())
-        # Names that are used for others than before must be certain.
-        shifted = not set(present) & set(renaming) and len(set(saved.paths)) == len(paths)
-        if certain or (shifted and not any("#" in path for path in (*saved.paths, *paths))):
-            _check_not_moved(saved, values)
-            return saved.renamed(renaming)
-    missing = [path for path in saved.paths if path not in present]
-    extra = [path for path in present if path not in set(saved.paths)]
-    raise ValueError(
-        "The saved optimizer state is that of other variables. "
-        f"Only in the saved state: {some_of(missing)}. Only in the model: {some_of(extra)}. "
-        "Nothing of the optimizer's state was loaded. Give the layers the names that they had; "
-        "or, for a model with new layers, load the old model and use "
-        "`nagd_keras.convert.from_nagd`, which keeps the state of those that stayed; or leave "
-        "the state out: compile the model with a new optimizer, after the loading."
-    )
+    paths = paths_of(variables)
+    prints = dict(zip(paths, map(fingerprint, variables), strict=True))
+    found = [find(saved.paths, paths) for find in (paired, _without_numbers, in_order)]
+
+    def fits(names: dict[str, str]) -> dict[str, str]:
+        return {old: new for old, new in names.items() if prints[new] == saved.weights.get(old)}
+
+    best = max(found, key=lambda names: len(fits(names)))
+    return saved.renamed(fits(best)), [new for old, new in best.items() if old not in fits(best)]
 
 
-def _in_order(old: Sequence[str], new: Sequence[str]) -> dict[str, str] | None:
+def in_order(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
     """Returns the old paths with the new ones in the same places, if the names could be theirs.
 
     In nested models that are loaded, layers of one name in different blocks have the same path.
     """
     pairs = list(zip(old, new, strict=False))
-    ends = [[path.partition("#")[0].split("/")[::-1] for path in pair] for pair in pairs]
+    ends = [[_unnumbered(path).split("/")[::-1] for path in pair] for pair in pairs]
     alike = all(all(x == y for x, y in zip(a, b, strict=False)) for a, b in ends)
-    return dict(pairs) if alike and len(old) == len(new) else None
+    return dict(pairs) if alike and len(old) == len(new) else {}
 
 
-def _without_numbers(old: Sequence[str], new: Sequence[str]) -> dict[str, str] | None:
+def _without_numbers(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
     """Returns the old paths with the new ones of the same name, whatever numbers Keras gave it.
 
     Those that have one name then, as the layers `dense` and `dense_1`, are told by their order.
     """
-    here, there = _by_name(new), _by_name(old)
-    return {path: here[name] for name, path in there.items()} if set(here) == set(there) else None
+    here, there = (dict(zip(_distinct(map(_unnumbered, x)), x, strict=True)) for x in (new, old))
+    return {path: here[name] for name, path in there.items() if name in here}
 
 
-def _by_name(paths: Sequence[str]) -> dict[str, str]:
-    names = [re.sub(r"_[0-9]+(?=/|$)", "", path.partition("#")[0]) for path in paths]
-    return dict(zip(_distinct(names), paths, strict=True))
-
-
-def _check_not_moved(saved: Saved, values: Mapping[str, int | None]) -> None:
-    """Raises if a variable's value is what another one's was when the state was saved."""
-    known = set(saved.weights.values())
-    moved = [
-        path
-        for path, crc in saved.weights.items()
-        if path in values and values[path] != crc and values[path] in known
-    ]
-    if moved:
-        raise ValueError(
-            "The saved optimizer state belongs to weights that are elsewhere in the model now: "
-            f"those of {some_of(moved)}. Keras loads weights by the position of the layers, and "
-            "the layers are in another order than when they were saved. Nothing of the "
-            "optimizer's state was loaded. Bring the layers into the order that they had."
-        )
+def _unnumbered(path: str) -> str:
+    return re.sub(r"_[0-9]+(?=/|$)", "", path.partition("#")[0])
 
 
 def paths_of(variables: Iterable[Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an optimizer keeps, saved and loaded by name, all of it or nothing."""
+"""What an optimizer keeps, saved and loaded by name."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 from nagd_keras import keras_private as private
 from nagd_keras.state.archive import LOOK_AHEAD, Name, Pending, Saved, fingerprint
 from nagd_keras.state.live import Hyperparameters
-from nagd_keras.state.matching import paths_of
+from nagd_keras.state.matching import paths_of, some_of
 from nagd_keras.state.notes import Notes
 from nagd_keras.state.points import Points
 from nagd_keras.state.scalars import Scalars
@@ -112,26 +112,24 @@ class State:
             {path: f for path, f in zip(paths, self.factors, strict=False) if f != 1},
             self.points.at_iterate,
             notes,
+            self.hyperparameters.began,
         )
 
     # Loading; see loading.py and, for TensorFlow's own checkpoints, checkpoint.py
 
-    def take_over(self, saved: Saved) -> None:
+    def take_over(self, saved: Saved) -> list[str]:
         """Takes from a saved state what no variable of the optimizer holds.
 
-        Raises:
-            ValueError: if other variables are excluded from weight decay. Keras keeps those in
-                memory only, so a new optimizer excludes none.
+        Returns what does not fit, in words: variables that were excluded from weight decay in code
+        are those that are excluded. Keras keeps them in memory only, so a new optimizer has none.
         """
-        here, there = set(self.not_decayed()), set(saved.not_decayed)
-        if here and here != there:
-            raise ValueError(
-                "The saved optimizer state excludes other variables from weight decay than this "
-                f"optimizer does. Excluded there: {sorted(there)}. Excluded here: {sorted(here)}. "
-                "Nothing of the optimizer's state was loaded. Exclude the same variables, or none, "
-                "before loading."
+        here, there = self.not_decayed(), saved.not_decayed
+        reasons = []
+        if here and {*here} != {*there}:
+            reasons.append(
+                f"the weight decay of all but {some_of(there)}; here all but {some_of(here)}"
             )
-        if here != there:
+        elif there:
             self.exclude(there)
         paths = paths_of(self.trained)
         if self.from_config:
@@ -143,6 +141,7 @@ class State:
             self.knows_factors = True
         point = {n.path: a for n, a in saved.arrays.items() if n.slot == LOOK_AHEAD}
         self.points.remember(saved.at_iterate, {paths.index(path): a for path, a in point.items()})
+        return reasons
 
     def exclude(self, paths: Collection[str]) -> None:
         """Excludes the variables with these paths, and no others, from weight decay."""

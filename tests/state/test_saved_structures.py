@@ -124,7 +124,7 @@ def test_layers_that_are_frozen_or_set_free_before_saving(first, tmp_path):
     fit(model)
     model.layers[0].trainable = not first
     model.save(tmp_path / "model.keras")
-    with pytest.warns(UserWarning, match="layers were frozen, or set free"):
+    with pytest.warns(UserWarning, match="not trained here|have no saved state"):
         loaded = keras.saving.load_model(tmp_path / "model.keras")
     kept = {n.path.split("/", 1)[-1]: v for n, v in model.optimizer.state.named().items()}
     for name, variable in loaded.optimizer.state.named().items():
@@ -141,7 +141,7 @@ def test_a_copied_optimizer_for_fewer_variables_warns():
     optimizer = copy.deepcopy(fit(simple()).optimizer)
     inputs = keras.Input((4,))
     model = keras.Model(inputs, keras.layers.Dense(4, name="a")(inputs))
-    with pytest.warns(UserWarning, match="saved with 4 variables, and the model trains 2 now"):
+    with pytest.warns(UserWarning, match="2 saved variables are not trained here"):
         fit(compiled(model, optimizer))
 
 

@@ -225,7 +225,7 @@ def _compiles() -> bool:
     """Whether this TensorFlow has XLA, which some builds lack."""
     try:
         with tf.init_scope(), tf.device("cpu"):
-            tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
+            tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.constant(0))
     except tf.errors.OpError:
         return False
     return True
