@@ -115,6 +115,7 @@ def test_what_is_set_after_loading_stays(data):
     train(model, data, range(3))
     optimizer = copy.deepcopy(model.optimizer)
     optimizer.learning_rate = 0.25
+    again.set_weights(model.get_weights())
     again.compile(optimizer, loss="mse")
     train(again, data, range(1))
     assert float(optimizer.learning_rate) == 0.25
