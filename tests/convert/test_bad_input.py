@@ -464,7 +464,7 @@ OPTAX = {
         {"variables": listed(keras_variables())[:2]},
         ValueError,
         (
-            "the variables ['conv/kernel', 'dense/bias'] for the arrays ['conv/kernel', 'dense/bias',",
+            "the variables ['conv/kernel', 'dense/bias'] for the arrays ['conv/kernel',",
             "in the order",
         ),
     ),
