@@ -192,11 +192,11 @@ class DivergenceGuard(keras.callbacks.Callback):
         """Judges the batch, and goes back if it was bad."""
         if self._is_stopped:
             return
+        synchronize(self.model)
         loss = self._losses.end(self, batch, logs or {})
         least, limit = loss.value - loss.rounding, self._spikes.limit()
         is_bad = not loss.is_finite or least > limit
         self._not_kept += loss.batches
-        synchronize(self.model)
         if not self._watched.watches_metrics:
             self._watched.watch_metrics()
         now = self._watched.read(weights=not is_bad and self._not_kept >= self.snapshot_every)

@@ -143,9 +143,10 @@ def _paired(variables: Any, trace: Any) -> tuple[list[Any], list[Any]]:
     listed = checked_variables("variables", nest.values())
     flat = isinstance(variables, (list, tuple)) and not any("/" in path for path in nest)
     if len(arrays) != len(nest) or not (flat or arrays.keys() == nest.keys()):
+        names = [variable.path for variable in listed] if flat else [*nest]
         raise ValueError(
             "`variables` must have one Keras variable for each array of the trace, in the order "
-            f"of jax.tree.leaves(params) or nested like them. Received: the variables {[*nest]} "
+            f"of jax.tree.leaves(params) or nested like them. Received: the variables {names} "
             f"for the arrays {[*arrays]}."
         )
     return listed, [*arrays.values()] if flat else [arrays[path] for path in nest]

@@ -335,9 +335,9 @@ ARGUMENTS = {
         ("transposed by (2, 2, 1, 0)",),
     ),
     "axes as a flag": (
-        {"transposes": {"conv": None, "dense": True}},
+        {"transposes": {**TRANSPOSES, "dense": True}},
         ValueError,
-        ("conv/kernel",),
+        ("transposed by True",),
     ),
     "axes as text": (
         {"transposes": {**TRANSPOSES, "dense": "10"}},
@@ -463,7 +463,10 @@ OPTAX = {
     "number of variables": (
         {"variables": listed(keras_variables())[:2]},
         ValueError,
-        ("the variables ['0', '1'] for the arrays ['conv/kernel', 'dense/bias',", "in the order"),
+        (
+            "the variables ['conv/kernel', 'dense/bias'] for the arrays ['conv/kernel',",
+            "in the order",
+        ),
     ),
     "order of variables": (
         {"variables": listed(keras_variables())[::-1]},
