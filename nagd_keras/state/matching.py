@@ -124,7 +124,7 @@ def paired(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in old:
         fits = [other for other in new if _is_end(path, other) or _is_end(other, path)]
-        # The one whose layer is within as many models more, or fewer, as can be.
+        # The one with the fewest names of models that the path lacks, or has beside it.
         missing = [abs(path.count("/") - other.count("/")) for other in fits]
         if missing.count(min(missing, default=0)) > 1:
             return {}
