@@ -59,8 +59,8 @@ def optional(check: Callable[..., Number], name: str, given: Any, **limits: floa
     return None if given is None else check(name, given, **limits)
 
 
-def choice(name: str, given: Any, allowed: Sequence[str | None]) -> Any:
-    """Returns one of the words that are allowed.
+def choice(name: str, given: Any, allowed: Sequence[Any]) -> Any:
+    """Returns one of the values that are allowed.
 
     Raises:
         ValueError: for anything else.
@@ -84,11 +84,7 @@ def verbosity(given: Any) -> int:
     Raises:
         ValueError: for anything else.
     """
-    if given not in (0, 1):
-        raise ValueError(
-            f"`verbose` must be 0, to print nothing, or 1. Received: verbose={given!r}."
-        )
-    return int(given)
+    return int(choice("verbose", given, (0, 1)))
 
 
 def patterns(name: str, given: Any, values: str) -> dict[str, Any]:

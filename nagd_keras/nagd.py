@@ -298,9 +298,9 @@ class NAGD(keras.optimizers.Optimizer):
             if trainable_variables is None:
                 if not self.built:
                     raise ValueError(
-                        "Gradients without variables are those of the variables that the optimizer "
-                        "was built for, but it must already be built. Call "
-                        "optimizer.build(model.trainable_variables) first, or pass them."
+                        "When gradients are passed without variables, the optimizer must already "
+                        "be built. Call optimizer.build(model.trainable_variables) first, or pass "
+                        "them."
                     )
                 trainable_variables = self.state.trained
             variables = list(trainable_variables)

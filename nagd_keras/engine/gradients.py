@@ -1,4 +1,4 @@
-"""What gradients must be, and what can be done with those of which only some rows are known."""
+"""What gradients must be, and the settings that gradients of single rows go with."""
 
 from collections.abc import Sequence
 from typing import Any

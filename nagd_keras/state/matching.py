@@ -67,27 +67,22 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
 
 def paired(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
-    """Returns the old paths that are new ones, with these; none if that cannot be told.
+    """Returns the old paths that are new ones, with these, as far as that can be told.
 
     A path may lack the names of the models around its layer: Keras puts them there when a layer is
     built by its model, but not when it is built by itself, as in a model that is loaded.
     """
     if set(old) == set(new):
         return {path: path for path in old}
-    found: dict[str, str] = {}
-    for path in old:
-        fits = [other for other in new if _is_end(path, other) or _is_end(other, path)]
-        # The one whose layer is within as many models more, or fewer, as can be.
-        missing = [abs(path.count("/") - other.count("/")) for other in fits]
-        if missing.count(min(missing, default=0)) > 1:
-            return {}
-        if fits:
-            found[path] = fits[missing.index(min(missing))]
-    return found if len(set(found.values())) == len(found) else {}
+    nearest = {path: _nearest(path, new) for path in old}
+    return {o: n for o, n in nearest.items() if n is not None and _nearest(n, old) == o}
 
 
-def _is_end(end: str, path: str) -> bool:
-    return f"/{path}".endswith(f"/{end}")
+def _nearest(path: str, others: Sequence[str]) -> str | None:
+    """Returns the path that ends as this one, with the fewest names more or less, if it is one."""
+    near = [x for x in others if f"/{x}".endswith(f"/{path}") or f"/{path}".endswith(f"/{x}")]
+    names = [abs(x.count("/") - path.count("/")) for x in near]
+    return near[names.index(min(names))] if names and names.count(min(names)) == 1 else None
 
 
 def some_of(names: Sequence[str], most: int = 8) -> str:

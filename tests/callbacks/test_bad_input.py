@@ -146,7 +146,7 @@ def test_a_model_that_is_not_compiled():
     ],
 )
 def test_verbosity(make, verbose):
-    with pytest.raises(ValueError, match=r"`verbose` must be 0.*Received: verbose="):
+    with pytest.raises(ValueError, match=r"`verbose` must be one of 0, 1.*Received: verbose="):
         make(verbose)
 
 
