@@ -175,7 +175,11 @@ SETTINGS = {
     "averages new": ({}, {"use_ema": True}, ""),
     "accumulation lost": ({"gradient_accumulation_steps": 2}, {}, "no place for the gradient_acc"),
     "accumulation new": ({}, {"gradient_accumulation_steps": 2}, ""),
-    "a number, now a schedule": ({}, {"momentum": schedules.NesterovMomentum()}, "momentum is .*Nesterov.* here, and was 0.9"),
+    "a number, now a schedule": (
+        {},
+        {"momentum": schedules.NesterovMomentum()},
+        "momentum is .*Nesterov.* here, and was 0.9",
+    ),
     "a schedule, now a number": ({"momentum": schedules.NesterovMomentum()}, {"momentum": 0.5}, ""),
     "decay lost": ({"weight_decay": 0.1}, {}, "weight_decay is None here, and was 0.1"),
     "decay new": ({}, {"weight_decay": 0.1}, ""),
