@@ -74,7 +74,9 @@ def _without_numbers(old: Sequence[str], new: Sequence[str]) -> dict[str, str] |
     Those that have one name then, as the layers `dense` and `dense_1`, are told by their order.
     """
     here, there = _by_name(new), _by_name(old)
-    return {path: here[name] for name, path in there.items()} if set(here) == set(there) else None
+    names = paired([*there], [*here])
+    all_found = len(names) == len(old) == len(new)
+    return {there[a]: here[b] for a, b in names.items()} if all_found else None
 
 
 def _by_name(paths: Sequence[str]) -> dict[str, str]:
