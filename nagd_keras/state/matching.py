@@ -45,7 +45,7 @@ def _without_numbers(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
     Those that have one name then, as the layers `dense` and `dense_1`, are told by their order.
     """
     here, there = (dict(zip(_distinct(map(_unnumbered, x)), x, strict=True)) for x in (new, old))
-    return {path: here[name] for name, path in there.items() if name in here}
+    return {there[a]: here[b] for a, b in paired([*there], [*here]).items()}
 
 
 def _unnumbered(path: str) -> str:
