@@ -1,5 +1,7 @@
 """The batches of an experiment, cut from arrays without touching anybody's random numbers."""
 
+from itertools import chain, islice
+from types import GeneratorType
 from typing import Any
 
 import keras
@@ -22,11 +24,10 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         if y is None and sample_weight is not None:
             raise ValueError("`sample_weight` weighs targets. Received: y=None. Pass y too.")
-        if isinstance(x, list):  # Keras takes tuples of inputs here, and lists of them in `fit`.
-            x = tuple(x)
-        arrays = [each for each in (x, y, sample_weight) if each is not None]
-        self._arrays = keras.tree.map_structure(np.asarray, tuple(arrays))
-        lengths = {len(a) for a in keras.tree.flatten(self._arrays)}
+        arrays = tuple(each for each in (x, y, sample_weight) if each is not None)
+        # TensorFlow's datasets take a list for one tensor.
+        self._arrays = keras.tree.lists_to_tuples(keras.tree.map_structure(_as_numpy, arrays))
+        lengths = {len(a) for a in keras.tree.flatten(self._arrays) if a is not None}
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(
                 "All inputs, targets and weights must have the same number of samples, at least "
@@ -44,30 +45,72 @@ class Batches(keras.utils.PyDataset):
         return len(self._order)
 
     def __getitem__(self, index: int) -> Any:
-        """Returns a batch as `fit` takes it."""
+        """Returns a batch as `fit` makes it."""
         rows = self._order[index]
-        batch = keras.tree.map_structure(lambda a: a[rows], self._arrays)
-        return batch if len(batch) > 1 else batch[0]
+        return keras.tree.map_structure(lambda a: _cut(a, rows), self._arrays)
+
+
+def _as_numpy(array: Any) -> np.ndarray | None:
+    """Returns an array of any framework as one of NumPy; None stays None."""
+    if array is None:
+        return None
+    if hasattr(array, "detach"):  # PyTorch's, on whatever device
+        array = keras.ops.convert_to_numpy(array)
+    found = np.asarray(array)
+    return found.reshape(len(found), -1) if hasattr(array, "iloc") else found  # of pandas
+
+
+def _cut(array: np.ndarray | None, rows: Any) -> Any:
+    """Returns a batch with the dtype that Keras gives to what `fit` cuts from arrays."""
+    if array is None:
+        return None
+    batch = array[rows]
+    if batch.dtype == object:  # texts
+        return keras.ops.convert_to_tensor(batch)
+    is_float = keras.backend.is_float_dtype(batch.dtype.name)
+    return batch.astype(keras.config.floatx()) if is_float else batch
 
 
 def is_of_arrays(x: Any) -> bool:
-    """Whether `x` is an array, or a list or dictionary of arrays."""
+    """Whether `x` is an array, a list or dictionary of arrays, or None."""
     if isinstance(x, (dict, list, tuple)):
         return all(is_of_arrays(each) for each in (x.values() if isinstance(x, dict) else x))
-    return hasattr(x, "__array__")
+    return x is None or hasattr(x, "__array__")
 
 
-def first_inputs(x: Any) -> Any:
-    """Returns the inputs of the first batch of a dataset.
+def arguments_of_fit(
+    model: Any,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    steps: int,
+    batch_size: int | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Returns the arguments with which `fit` trains with `steps` batches of the data."""
+    of_arrays = is_of_arrays((x, y, sample_weight))
+    if of_arrays and type(model).fit is keras.Model.fit:
+        return {"x": Batches(x, y, sample_weight, steps, batch_size, seed), "shuffle": False}
+    given = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
+    # Data that end are begun anew, which a generator cannot be.
+    given["epochs"] = 1 if isinstance(x, GeneratorType) else steps
+    # Keras warns where it cannot shuffle. A `fit` of the model's own orders arrays as it does.
+    return given if of_arrays else {**given, "shuffle": False}
+
+
+def first_inputs(x: Any) -> tuple[Any, Any]:
+    """Returns the inputs of the first batch of a dataset, and the dataset, which still has it.
 
     Raises:
-        ValueError: if its batches can be had only once, or there are none.
+        ValueError: if there are no batches.
     """
-    batches = iter(x)
-    batch = None if batches is x else next(batches, None)
-    if batch is None:
+    batches = iter(()) if is_of_arrays(x) or hasattr(x, "shape") else iter(x)
+    first = list(islice(batches, 1))
+    if not first:
         raise ValueError(
-            "The model is not built, and these data have no batch to spare that tells its shapes. "
+            "The model is not built, and these data have no batch that tells its shapes. "
             f"Received: {x!r}. Call the model on a batch before find_learning_rate."
         )
-    return keras.utils.unpack_x_y_sample_weight(batch)[0]
+    inputs = keras.utils.unpack_x_y_sample_weight(first[0])[0]
+    # Keras takes generators, but no other iterators.
+    return inputs, (batch for batch in chain(first, x)) if batches is x else x

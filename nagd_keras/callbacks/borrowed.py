@@ -11,6 +11,7 @@ import numpy as np
 from nagd_keras import keras_private as private
 from nagd_keras.backends.current import current
 from nagd_keras.callbacks.optimizers import synchronize
+from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import tensor
 
 
@@ -19,15 +20,18 @@ def borrowed(model: Any) -> Iterator[Any]:
     """Gives a built model, with a built optimizer, back as it was, after an exception too.
 
     Restored are all of Keras' variables (weights, statistics of normalization, seed generators,
-    metrics, optimizers), what `fit` sets on the model, and the random generators of Python, NumPy
-    and, where Keras draws from them, PyTorch. Meanwhile each execution is one step, since Keras
-    lets callbacks act only between them.
+    metrics, optimizers), what else a NAGD keeps, what `fit` sets on the model, and the random
+    generators of Python, NumPy and, where Keras draws from them, PyTorch. Meanwhile each execution
+    is one step, since Keras lets callbacks act only between them.
     """
-    optimizers = [model.optimizer, *vars(model).values()]  # A model may train with more than one.
     held = [*model.variables, *model.metrics_variables]
-    for each in optimizers:
+    beside = []
+    for each in (model.optimizer, *vars(model).values()):  # It may train with more than one.
         if isinstance(each, keras.optimizers.Optimizer):
             held += each.variables
+        inner = getattr(each, "inner_optimizer", each)
+        if isinstance(inner, NAGD):
+            beside.append((inner.state, inner.state.beside_variables()))
     distinct = {id(variable): variable for variable in held}.values()
     values = [(variable, keras.ops.copy(tensor(variable))) for variable in distinct]
     attributes = {name: vars(model)[name] for name in private.SET_BY_FIT if name in vars(model)}
@@ -36,13 +40,15 @@ def borrowed(model: Any) -> Iterator[Any]:
         if model.steps_per_execution != 1:
             model.steps_per_execution = 1
             model.make_train_function(force=True)
-        with _generators_kept():
+        with generators_kept():
             yield model
     finally:
         synchronize(model)
         model.reset_metrics()  # for those that were not built
         for variable, value in values:
             variable.assign(value)
+        for state, kept in beside:
+            state.put_back(kept)
         if attributes["train_function"] is None and attributes["steps_per_execution"] == 1:
             # What was compiled is what a fit would compile.
             attributes["train_function"] = model.train_function
@@ -54,7 +60,7 @@ def borrowed(model: Any) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _generators_kept() -> Iterator[None]:
+def generators_kept() -> Iterator[None]:
     """Gives the random generators of Python, NumPy and PyTorch back as they were."""
     held = random.getstate(), np.random.get_state()  # noqa: NPY002  It is Keras' choice.
     try:

@@ -9,11 +9,16 @@ import keras
 import numpy as np
 
 from nagd_keras.arguments import count, positive, value, verbosity
-from nagd_keras.callbacks.batches import Batches, first_inputs, is_of_arrays
-from nagd_keras.callbacks.borrowed import borrowed
+from nagd_keras.callbacks.batches import arguments_of_fit, first_inputs
+from nagd_keras.callbacks.borrowed import borrowed, generators_kept
 from nagd_keras.callbacks.learning_rate_sweep import LearningRateSweep
-from nagd_keras.callbacks.monitored import RunningMean
-from nagd_keras.callbacks.optimizers import build, check_settable, optimizer_of, synchronize
+from nagd_keras.callbacks.optimizers import (
+    bring_to_rest,
+    build,
+    check_settable,
+    optimizer_of,
+    synchronize,
+)
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
@@ -37,25 +42,28 @@ def find_learning_rate(
     r"""Trains with a learning rate that rises from batch to batch, and looks when the loss falls.
 
     Batch $i$ of $n$ is trained with $\min \cdot (\max / \min)^{i / (n - 1)}$, by `fit`, with the
-    model's own optimizer, loss and step. Then the model gets back what it had: weights, optimizer
-    state, metrics, statistics of normalization, seed generators, what it was compiled with, and
-    the random generators of Python, NumPy and, where Keras draws from them, PyTorch. So it does
-    when the test is interrupted or fails. Only what was not built yet stays built. What is not
-    Keras' or not the model's is not given back: a `tf.Variable` of the model's own, the batches of
-    a generator, the random state within a `tf.data` pipeline, Keras' global seed generator.
+    model's own optimizer, loss and step. The optimizer begins at rest, as a new one does, so that
+    what was trained before does not drive it. Then the model gets back what it had: weights,
+    optimizer state, metrics, statistics of normalization, seed generators, what it was compiled
+    with, and the random generators of Python, NumPy and, where Keras draws from them, PyTorch. So
+    it does when the test is interrupted or fails. Only what was not built yet stays built. What is
+    not Keras' or not the model's is not given back: a `tf.Variable` of the model's own, the batches
+    of a generator, the random state within a `tf.data` pipeline, Keras' global seed generator.
 
-    Warns where the loss did not fall clearly: then the suggestions mean little.
+    Warns where the loss did not fall clearly, since the suggestions mean little then, and where
+    the data ended before the test did.
 
     Args:
         model: a compiled model whose optimizer's learning rate can be set. One of NAGD's that
             follows a schedule is scaled; the schedule must not be 0 at its present steps.
-        x: the inputs, of shape (samples, ...), in any form that `fit` takes. Arrays are cut into
-            full batches. The loss of other data's batches follows from Keras' mean since the
-            epoch's begin as if all were of one size.
+        x: the inputs, of shape (samples, ...), in any form that the model's `fit` takes. Arrays
+            are cut into full batches. A `fit` of the model's own, such as KerasHub's, gets them as
+            they are, and cuts and orders them itself.
         y: the targets, of shape (samples, ...), if `x` does not bring them.
         min: the first learning rate, in $(0, \infty)$.
         max: the last learning rate, larger than `min`.
-        steps: the number of batches, at least 2. Data that are shorter are gone through again.
+        steps: the number of batches, at least 2. Data that are shorter are gone through again, but
+            for a generator, which has its batches once: with its last one the test ends.
         batch_size: the size of the batches that arrays are cut into; 32 if None.
         stop_at: the test ends when the smoothed loss exceeds this multiple of its smallest value
             (if that is positive), or when the loss is not finite; larger than 1.
@@ -102,17 +110,18 @@ def find_learning_rate(
     # A schedule of NAGD's is scaled; so its learning rate can be set all the same.
     if not (isinstance(optimizer, NAGD) and optimizer.given_as("learning_rate") == "schedule"):
         check_settable(optimizer, "learning_rate", "find_learning_rate")
-    data: dict[str, Any] = {"class_weight": class_weight, "verbose": 0, "shuffle": False}
-    if is_of_arrays(x):
-        data["x"] = Batches(x, y, sample_weight, steps, batch_size, seed)
-    else:
-        data.update(x=x, y=y, sample_weight=sample_weight, batch_size=batch_size, epochs=steps)
+    data = arguments_of_fit(model, x, y, sample_weight, steps, batch_size, seed)
     sweep = _Sweep(optimizer, np.geomspace(low, high, steps), stop_at, smoothing, verbose)
-    build(model, lambda: first_inputs(data["x"]))
+    inputs = None
+    if not model.built:
+        with generators_kept():
+            inputs, data["x"] = first_inputs(data["x"])
+    build(model, inputs)
     with borrowed(model), warnings.catch_warnings():
-        # Data that end are gone through again.
+        bring_to_rest(model)
+        # What is to be said of data that end is said here.
         warnings.filterwarnings("ignore", "(?s).*Your input ran out of data", UserWarning)
-        model.fit(**data, callbacks=[sweep])
+        model.fit(**data, class_weight=class_weight, verbose=0, callbacks=[sweep])
     found = sweep.result()
     if not found.falls:
         warnings.warn(
@@ -136,17 +145,15 @@ class _Sweep(keras.callbacks.Callback):
         self._losses: list[float] = []
         self._smoothed: list[float] = []
         self._average = 0.0
-        self._mean = RunningMean()
+        self._is_over = False
         self._progress = keras.utils.Progbar(
             len(rates), verbose=verbose, stateful_metrics=["learning_rate", "loss"]
         )
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._mean = RunningMean()
-
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         synchronize(self.model)
         self._optimizer.learning_rate = float(self._rates[len(self._losses)])
+        self.model.reset_metrics()  # so that the logs tell of this batch alone
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
@@ -155,7 +162,7 @@ class _Sweep(keras.callbacks.Callback):
                 "find_learning_rate reads the logs' `loss`, but the model's training step returns "
                 f"{', '.join(logs) or 'nothing'}. Return the mean of the loss as `loss`."
             )
-        loss = self._mean.since_last(batch + 1, number(logs["loss"]))
+        loss = number(logs["loss"])
         if not math.isfinite(loss):
             self._stop()
             return
@@ -171,22 +178,30 @@ class _Sweep(keras.callbacks.Callback):
             self._stop()
 
     def _stop(self) -> None:
-        self.model.stop_training = True
+        self._is_over = self.model.stop_training = True
         if self._losses:
             self._progress.update(len(self._losses), finalize=True)
 
     def result(self) -> LearningRateSweep:
-        """Returns what was found.
+        """Returns what was found; warns if the data ended before the test did.
 
         Raises:
             ValueError: if that is not enough to suggest anything.
         """
-        done = len(self._losses)
+        done, steps = len(self._losses), len(self._rates)
+        ended = "" if self._is_over else f" The data ended after {done} of {steps} batches."
         if done < 2:
             raise ValueError(
-                f"The range test needs at least 2 batches with a finite loss. Received: {done}. "
-                "Check that the data are not empty and hold no NaN, or start at a smaller `min` "
-                f"than {self._rates[0]:g}. The model is as it was."
+                f"The range test needs at least 2 batches with a finite loss. Received: {done}."
+                f"{ended} Check that the data are not empty and hold no NaN, or start at a smaller "
+                f"`min` than {self._rates[0]:g}. The model is as it was."
+            )
+        if ended:
+            warnings.warn(
+                f"The range test is not complete.{ended} No learning rate above "
+                f"{self._rates[done - 1]:.3g} was tried. Pass data that can be gone through again, "
+                f"as arrays or a dataset can, a generator of {steps} batches, or steps={done}.",
+                stacklevel=3,
             )
         return LearningRateSweep(
             self._rates[:done], np.array(self._losses), np.array(self._smoothed)

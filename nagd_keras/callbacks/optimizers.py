@@ -1,7 +1,6 @@
 """What callbacks need to know of the optimizer that a model was compiled with."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -43,19 +42,48 @@ def nagd_of(model: Any, who: str) -> NAGD:
     return optimizer
 
 
-def build(model: Any, first_inputs: Callable[[], Any] | None = None) -> None:
+def build(model: Any, inputs: Any = None) -> None:
     """Builds the optimizer, if that is not done, of a model that is built.
 
     Args:
         model: a compiled model.
-        first_inputs: a function that returns the inputs of a batch, to build the model with.
+        inputs: the inputs of a batch, to build the model with.
     """
-    strategy = getattr(model, "distribute_strategy", None)  # which TensorFlow's models have
-    with nullcontext() if strategy is None else strategy.scope():
-        if not model.built and first_inputs is not None:
-            model(first_inputs())
+    with _scope(model):
+        if not model.built and inputs is not None:
+            model(inputs)
         if model.built and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
+
+
+def bring_to_rest(model: Any) -> None:
+    """Gives a model's optimizer, which is built, the state of one that has made no step.
+
+    Hyperparameters stay, and the positions of a NAGD's schedules.
+    """
+    optimizer = optimizer_of(model)
+    with _scope(model):
+        if not isinstance(optimizer, NAGD):
+            new = type(optimizer).from_config(optimizer.get_config())
+            new.build(private.trained(optimizer))
+            for variable, start in zip(optimizer.variables, new.variables, strict=True):
+                variable.assign(start)
+            return
+        optimizer.reset_momentum()
+        state = optimizer.state
+        for name in ("updates", "velocity_norm"):
+            state.scalars[name].assign(state.scalars.start(name))
+        for kind, place, slot in state.slots.items():
+            slot.assign(state.slots.start(kind, place))
+        # Nothing is accumulated, so that a window of accumulation begins.
+        batches, window = private.batches(optimizer), optimizer.gradient_accumulation_steps or 1
+        scheduled = follows(optimizer, "learning_rate") or follows(optimizer, "weight_decay")
+        batches.assign(finished_batches(optimizer) // window * window if scheduled else 0)
+
+
+def _scope(model: Any) -> AbstractContextManager[Any]:
+    strategy = getattr(model, "distribute_strategy", None)  # which TensorFlow's models have
+    return nullcontext() if strategy is None else strategy.scope()
 
 
 def track_gradient_norm(model: Any, who: str) -> None:

@@ -7,6 +7,7 @@ import keras
 
 from nagd_keras.convert.carrying import carry_loss_scale, set_optimizer
 from nagd_keras.convert.keras_sgd import from_keras_sgd
+from nagd_keras.tensors import number
 
 
 def adopt(model: Any) -> Any:
@@ -60,6 +61,9 @@ def adopt(model: Any) -> Any:
         )
     strategy = getattr(model, "distribute_strategy", None)  # which TensorFlow's models have
     with contextlib.nullcontext() if strategy is None else strategy.scope():
+        if number(optimizer.iterations) and not optimizer.built and model.built:
+            # A checkpoint of TensorFlow's, whose velocities wait for that.
+            optimizer.build(model.trainable_variables)
         set_optimizer(model, _converted(optimizer))
     return model
 

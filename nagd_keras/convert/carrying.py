@@ -74,7 +74,7 @@ def copy_state(
 
 def carry_loss_scale(old: Any, new: Any) -> None:
     """Gives a new LossScaleOptimizer, around another optimizer, the state of an old one."""
-    if old.built:
+    if old.built and new.inner_optimizer.built:
         new.build(list(private.trained(new.inner_optimizer)))
         new.step_counter.assign(copied(old.step_counter))
         new.dynamic_scale.assign(copied(old.dynamic_scale))

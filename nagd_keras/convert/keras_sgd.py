@@ -1,10 +1,12 @@
 """Between Keras' SGD with Nesterov momentum and NAGD, with all state, both ways."""
 
 import operator
+import warnings
 from typing import Any
 
 import keras
 
+from nagd_keras import keras_private as private
 from nagd_keras.convert.carrying import (
     assign_all,
     carry,
@@ -68,7 +70,11 @@ def from_keras_sgd(optimizer: Any) -> NAGD:
         **settings(optimizer),
     )
     carry(optimizer, new)
-    set_updates(new, int(number(optimizer.iterations)))
+    updates = int(number(optimizer.iterations))
+    if updates and momentum and not private.trained(optimizer):
+        _warn_of_lost_velocities(updates)
+        updates = 0
+    set_updates(new, updates)
     if optimizer.built and optimizer.momentums:  # of which an SGD without momentum has none
         assign_all(new.displacements, combined(operator.mul, optimizer.momentums, momentum))
     return new
@@ -128,6 +134,16 @@ def _check_sgd(optimizer: Any) -> None:
             f"Received: momentum={optimizer.momentum}, nesterov=False. Begin anew with "
             f"NAGD(momentum={optimizer.momentum}), or train with SGD(..., nesterov=True) first."
         )
+
+
+def _warn_of_lost_velocities(updates: int) -> None:
+    warnings.warn(
+        f"Only the settings and counters of the SGD are converted; NAGD begins at rest. Received: "
+        f"an SGD that has made {updates} updates, but has no velocities. Keras loads none from its "
+        "older format of whole models (.h5): save those as .keras. After TensorFlow's checkpoints, "
+        "call optimizer.build(model.trainable_variables) before the conversion.",
+        stacklevel=3,
+    )
 
 
 def _check_nagd(optimizer: Any) -> None:

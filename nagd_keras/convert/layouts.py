@@ -98,6 +98,11 @@ def arranged(array: Any, variable: Any, axes: Axes, what: str) -> np.ndarray:
     Raises:
         ValueError: if it does not have the variable's shape then, or not these axes.
     """
+    if getattr(array, "is_meta", False):
+        raise ValueError(
+            f"The {what} holds no data. Received: a tensor on PyTorch's device 'meta'. Load the "
+            "state on a real device."
+        )
     given = as_numpy(array)
     found = None
     with suppress(TypeError, ValueError):  # for what are no axes of it
@@ -115,6 +120,6 @@ def arranged(array: Any, variable: Any, axes: Axes, what: str) -> np.ndarray:
 
 def as_numpy(array: Any) -> np.ndarray:
     """Returns a NumPy array, or a tensor of PyTorch or JAX, on whatever device, as float64."""
-    if hasattr(array, "detach"):  # PyTorch's, of which NumPy knows no bfloat16
-        array = array.detach().cpu().double().numpy()
+    if hasattr(array, "detach"):  # PyTorch's, of which NumPy knows no bfloat16 and none is sparse
+        array = array.detach().cpu().to_dense().double().numpy()
     return np.asarray(array).astype(np.float64)

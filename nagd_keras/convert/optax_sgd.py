@@ -43,10 +43,13 @@ def from_optax_sgd(
     (1, 0), and its convolutions are ordered as PyTorch's, see `from_torch_sgd`.
 
     Args:
-        state: the state of `optax.sgd`, or of `optax.inject_hyperparams(optax.sgd)`.
+        state: the state of `optax.sgd`, or of `optax.inject_hyperparams(optax.sgd)`; also within
+            `chain`, `masked` or `multi_transform`, and as dictionaries and lists, as
+            `flax.serialization.msgpack_restore` and Orbax return it.
         variables: the Keras variables, which hold the weights already: a list in the order of
             `jax.tree.leaves(params)` (dictionaries are sorted by their keys there), or dictionaries
-            and lists that are nested as the parameters are.
+            and lists that are nested as the parameters are. Parameters that a mask leaves out are
+            left out here too.
         learning_rate: $\varepsilon$, as NAGD takes it; of a schedule, the value at the count of the
             state is used for the displacements. None, if the hyperparameters were injected: the
             number there.
@@ -76,7 +79,8 @@ def from_optax_sgd(
         -0.05
     """
     found = _Found()
-    _walk(state, found)
+    # Restored, the tuple of a chain is a dictionary as well.
+    _walk(_with_lists(state), found)
     updates = max(found.counts, default=0)
     listed, arrays = _paired(variables, _trace(found))
     order = checked_order(trainable_variables, listed)
@@ -104,32 +108,62 @@ class _Found:
 
 def _walk(part: Any, found: _Found) -> None:
     """Takes the parts of a state, told by the names of their fields: Optax is not imported."""
-    fields = set(getattr(part, "_fields", ()))
-    if fields == {"trace"}:
-        found.traces.append(part.trace)
-    elif fields == {"count"}:
-        found.counts.append(int(part.count))
-    elif {"count", "hyperparams", "inner_state"} <= fields:
-        found.counts.append(int(part.count))
-        found.hyperparameters |= part.hyperparams
-        found.scheduled |= set(getattr(part, "hyperparams_states", ()))
-        _walk(part.inner_state, found)
-    elif isinstance(part, (tuple, list)) and not fields:
+    fields = _fields(part)
+    names = set(fields)
+    if names == {"trace"}:
+        found.traces.append(fields["trace"])
+    elif names == {"count"}:
+        found.counts.append(int(fields["count"]))
+    elif {"count", "hyperparams", "inner_state"} <= names:
+        found.counts.append(int(fields["count"]))
+        found.hyperparameters |= fields["hyperparams"]
+        found.scheduled |= set(fields.get("hyperparams_states", ()))
+        _walk(fields["inner_state"], found)
+    elif names == {"inner_state"}:  # of `masked`
+        _walk(fields["inner_state"], found)
+    elif names == {"inner_states"}:  # of `multi_transform`, by its labels
+        for each in fields["inner_states"].values():
+            _walk(each, found)
+    elif isinstance(part, (tuple, list)) and not names:
         for each in part:
             _walk(each, found)
     elif any(hasattr(leaf, "shape") for _, leaf in leaves(part)):
         raise ValueError(
             "The state of `optax.sgd` holds a trace and perhaps a count, nothing else. Received: "
-            f"a {type(part).__name__} with the fields {sorted(fields)}. {_BEGIN_ANEW}"
+            f"a {type(part).__name__} with the fields {sorted(map(str, names))}. If the state of "
+            "SGD is within it, as within that of a training run or of `optax.MultiSteps`, pass "
+            f"that part. {_BEGIN_ANEW}"
         )
 
 
+def _fields(part: Any) -> Mapping[str, Any]:
+    """Returns the fields of a named tuple, or of the dictionary as which it was restored."""
+    if isinstance(part, Mapping):
+        return part
+    return {name: getattr(part, name) for name in getattr(part, "_fields", ())}
+
+
+def _with_lists(nest: Any) -> Any:
+    """Returns restored dictionaries with the lists that are dictionaries by "0", "1", ... there."""
+    if not isinstance(nest, Mapping):
+        return nest
+    found = {key: _with_lists(value) for key, value in nest.items()}
+    numbers = [str(i) for i in range(len(found))]
+    return [found[i] for i in numbers] if found and found.keys() == set(numbers) else found
+
+
 def _trace(found: _Found) -> Any:
-    if len(found.traces) != 1:
+    if not found.traces:
         raise ValueError(
-            "The state of `optax.sgd` with momentum has one part with a `trace`. Received: a state "
-            f"with {len(found.traces)}. Without momentum there is nothing to go on with: use "
+            "The state of `optax.sgd` with momentum has a part with a `trace`. Received: a state "
+            "without one. Without momentum there is nothing to go on with: use "
             f"NAGD(learning_rate, momentum=0.0). {_BEGIN_ANEW}"
+        )
+    if len(found.traces) > 1:
+        raise ValueError(
+            "NAGD goes on with one trace for all variables. Received: a state with "
+            f"{len(found.traces)}, as `optax.multi_transform` keeps them for groups of parameters. "
+            "Pass the state of one SGD. If there are several, begin anew with NAGD(...)."
         )
     return found.traces[0]
 

@@ -113,10 +113,11 @@ def from_torch_sgd(
 def _checked(state_dict: Any) -> tuple[list[Any], dict[int, Any]]:
     """Returns the parameter groups and the state of each parameter."""
     if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
+        keys = f" with {[*state_dict][:9]}" if isinstance(state_dict, Mapping) else ""
         raise TypeError(
             "`state_dict` must be what `torch.optim.SGD(...).state_dict()` returns, with 'state' "
-            f"and 'param_groups'. Received: a {type(state_dict).__name__}. Pass the state dict of "
-            "the optimizer, not the optimizer or that of the model."
+            f"and 'param_groups'. Received: a {type(state_dict).__name__}{keys}. Pass the state "
+            "dict of the optimizer, not the optimizer or that of the model."
         )
     groups, state = list(state_dict["param_groups"]), dict(state_dict["state"])
     missing = sorted({key for group in groups for key in _GROUP if key not in group})

@@ -7,7 +7,7 @@ import pytest
 from nagd_keras import NAGD, schedules
 from nagd_keras.callbacks import LearningRateSweep
 from tests.support.drivers import assert_identical, snapshot, to_float64
-from tests.support.sweeps import Breaking, rich_model, sweep
+from tests.support.sweeps import Breaking, sweep
 from tests.support.training import BATCH, data, nagd, network
 
 # The sweeps of most tests are short, and of small noisy batches.
@@ -26,9 +26,7 @@ def test_the_losses_are_those_of_training_with_those_rates():
         losses.append(np.mean((to_float64(model(x[rows])) - y[rows]) ** 2))
         model.optimizer.learning_rate = rate
         model.train_on_batch(x[rows], y[rows])
-    # Keras' means since the epoch's begin are float32 quotients of float32 sums: when they are
-    # taken apart, each loss has a few roundings of the sum.
-    np.testing.assert_allclose(found.losses, losses, rtol=0, atol=4 * 2.0**-24 * sum(losses))
+    np.testing.assert_allclose(found.losses, losses, rtol=1e-5)
     smoothed, average = [], 0.0
     for i, loss in enumerate(found.losses, 1):
         average = 0.9 * average + 0.1 * loss
@@ -71,41 +69,6 @@ def test_suggestions_by_hand():
     rising = LearningRateSweep(rates, rates, rates)
     assert rising.steepest == rates[0]
     assert rising.valley == rates[0]
-
-
-FORMS = {
-    "lists": lambda x, y: (list(x.T[:, :, None]), y),
-    "dictionary": lambda x, y: ({f"input_{i}": c[:, None] for i, c in enumerate(x.T)}, y),
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_several_inputs(form):
-    inputs = [keras.Input((1,), name=f"input_{i}") for i in range(4)]
-    joined = keras.layers.Concatenate()(inputs)
-    model = keras.Model(inputs, keras.layers.Dense(1)(joined))
-    model.compile(NAGD(0.05), "mse")
-    before = snapshot(model)
-    assert len(sweep(model, *FORMS[form](*data())).losses) > 10
-    assert_identical(snapshot(model), before)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's datasets")
-def test_datasets_and_generators():
-    import tensorflow as tf
-
-    def batches():
-        while True:
-            yield tuple(a[:BATCH] for a in data())
-
-    once = tf.data.Dataset.from_tensor_slices(data()).batch(BATCH)
-    for built in (True, False):
-        model = rich_model(NAGD(0.05), built=built)
-        found = sweep(model, once)  # 6 batches, gone through again
-        assert len(found.losses) > 12
-    assert len(sweep(model, batches()).losses) > 12
-    with pytest.raises(ValueError, match=r"not built.*Call the model on a batch"):
-        sweep(rich_model(NAGD(0.05), built=False), batches())
 
 
 def test_weights_of_samples_and_classes():
@@ -268,18 +231,3 @@ class TestWhatIsSuggested:
             assert found.falls
             assert 1e-3 < found.steepest < 0.1
             assert not LearningRateSweep(rates, noise, smoothed(noise)).falls
-
-
-def test_data_that_end_are_no_warning():
-    """Keras warns of them; the range test begins them again."""
-    x, y = data()
-
-    def batches():
-        for i in range(0, len(x), BATCH):
-            yield x[i : i + BATCH], y[i : i + BATCH]
-
-    import tensorflow as tf
-
-    shapes = tuple(tf.TensorSpec((None, a.shape[1]), "float32") for a in (x, y))
-    unknown = tf.data.Dataset.from_generator(batches, output_signature=shapes)
-    assert len(sweep(network(NAGD()), unknown, steps=20).losses) == 20

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD, schedules
-from nagd_keras.callbacks.borrowed import _generators_kept
+from nagd_keras.callbacks.borrowed import generators_kept
 from tests.support.drivers import assert_identical, snapshot
 from tests.support.limits import needs
 from tests.support.sweeps import Breaking, rich_model, sweep
@@ -48,7 +48,7 @@ def build_as_a_sweep_does(model):
     built yet.
     """
     if keras.backend.backend() != "tensorflow":
-        with _generators_kept():
+        with generators_kept():
             model.evaluate(*data(), verbose=0)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from nagd_keras import NAGD, convert
 from tests.support.drivers import assert_identical, snapshot, to_float64
+from tests.support.limits import needs
 from tests.support.tolerances import TRAJECTORY, assert_close
 from tests.support.training import data, fit, nagd, network
 
@@ -196,3 +197,43 @@ def test_train_on_batch_goes_on():
             convert.adopt(model)
     for a, b in zip(snapshot(model), snapshot(twin), strict=True):
         assert_close(a, b, TRAJECTORY["float32"])
+
+
+# What Keras itself has lost, or has not restored yet.
+
+
+def test_the_older_format_has_no_velocities(tmp_path):
+    """Keras builds the SGD for no variables, and cannot train on with it."""
+    model = network(sgd(), loss="mean_squared_error", metrics=[], run_eagerly=True)
+    fit(model, epochs=1)
+    weights = snapshot(model)
+    model.save(tmp_path / "model.h5")
+    again = keras.saving.load_model(tmp_path / "model.h5")
+    with pytest.warns(UserWarning, match=r"begins at rest.*made 6 updates.*\(\.h5\).*as \.keras"):
+        convert.adopt(again)
+    assert_identical(snapshot(again), weights)
+    assert (int(again.optimizer.age), int(again.optimizer.iterations)) == (0, 6)
+    fit(again, epochs=1)
+    assert int(again.optimizer.age) == 6
+
+
+@needs("TensorFlow's checkpoints")
+def test_a_checkpoint_of_tensorflows(tmp_path):
+    """Its velocities wait until the SGD is built."""
+    import tensorflow as tf
+
+    twin = trained(run_eagerly=True)
+    path = tf.train.Checkpoint(model=twin, optimizer=twin.optimizer).save(tmp_path / "model")
+    model = network(sgd(), run_eagerly=True)
+    tf.train.Checkpoint(model=model, optimizer=model.optimizer).restore(path)
+    convert.adopt(model)
+    assert_same_training(model, twin, epochs=1)
+
+
+def test_weights_with_the_state_of_the_optimizer(tmp_path):
+    twin = trained(run_eagerly=True)
+    twin.save_weights(tmp_path / "model.weights.h5")
+    model = network(sgd(), run_eagerly=True)
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(tmp_path / "model.weights.h5")
+    assert_same_training(convert.adopt(model), twin, epochs=1)

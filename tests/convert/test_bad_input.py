@@ -387,7 +387,8 @@ class ScaleByAdamState(NamedTuple):
     nu: Any
 
 
-class MaskedState(NamedTuple):
+class ApplyIfFiniteState(NamedTuple):
+    notfinite_count: Any
     inner_state: Any
 
 
@@ -401,16 +402,20 @@ OPTAX = {
         ValueError,
         ("a ScaleByAdamState with the fields ['count', 'mu', 'nu']", "NAGD(...)"),
     ),
-    "unknown part": ({"state": MaskedState(state())}, ValueError, ("a MaskedState",)),
+    "unknown part": (
+        {"state": ApplyIfFiniteState(0, state())},
+        ValueError,
+        ("a ApplyIfFiniteState", "pass that part"),
+    ),
     "parameters": ({"state": trace()}, ValueError, ("Received: a dict with",)),
     "array": ({"state": np.ones(3)}, ValueError, ("Received: a ndarray",)),
     "no trace": (
         {"state": (EmptyState(), EmptyState())},
         ValueError,
-        ("one part with a `trace`", "with 0", "momentum=0.0"),
+        ("has a part with a `trace`", "without one", "momentum=0.0"),
     ),
     "two traces": ({"state": (state(), state())}, ValueError, ("a state with 2",)),
-    "text": ({"state": "sgd"}, ValueError, ("a state with 0",)),
+    "text": ({"state": "sgd"}, ValueError, ("a state without one",)),
     "no learning rate": (
         {"learning_rate": None},
         TypeError,

@@ -33,6 +33,24 @@ class ScaleByScheduleState(NamedTuple):
     count: Any
 
 
+class MaskedState(NamedTuple):
+    inner_state: Any
+
+
+class MaskedNode(NamedTuple):
+    pass
+
+
+class PartitionState(NamedTuple):
+    inner_states: Any
+
+
+class MultiStepsState(NamedTuple):
+    mini_step: Any
+    inner_opt_state: Any
+    acc_grads: Any
+
+
 class InjectStatefulHyperparamsState(NamedTuple):
     count: Any
     hyperparams: Any
@@ -143,6 +161,69 @@ def test_what_is_given_goes_before_what_is_injected():
 
 def test_a_chain_in_a_chain():
     assert_displaced(displacements((EmptyState(), state()), **GIVEN)[1], 0.2)
+
+
+def restored(part, sequence=lambda parts: {str(i): part for i, part in enumerate(parts)}):
+    """What becomes of a state in a file of Flax', in which all is a dictionary."""
+    if hasattr(part, "_asdict"):
+        return {name: restored(each, sequence) for name, each in part._asdict().items()}
+    if isinstance(part, dict):
+        return {name: restored(each, sequence) for name, each in part.items()}
+    if isinstance(part, (tuple, list)):
+        return sequence([restored(each, sequence) for each in part])
+    return part
+
+
+@pytest.mark.parametrize("sequence", [None, list], ids=["Flax", "Orbax"])
+def test_restored_states(sequence):
+    """Without the types of Optax, the fields still have their names."""
+    given = {} if sequence is None else {"sequence": sequence}
+    assert_displaced(displacements(restored(state(), **given), **GIVEN)[1], 0.2)
+    optimizer, found = displacements(restored(injected(), **given))
+    assert_displaced(found, 0.2)
+    assert int(optimizer.age) == 7
+    counted = restored((EmptyState(), state(ScaleByScheduleState(np.int32(5)))), **given)
+    optimizer, found = displacements(counted, **GIVEN)
+    assert_displaced(found, 0.2)
+    assert int(optimizer.age) == 5
+
+
+def test_restored_lists_keep_their_order():
+    """Of which the eleventh does not come behind the second, as text would."""
+    arrays = [np.full(1, float(i), "float32") for i in range(12)]
+    variables = [keras.Variable([0.0], name=f"x{i}") for i in range(12)]
+    _, found = displacements(
+        restored((TraceState(arrays), EmptyState())), variables, transposes=None, **GIVEN
+    )
+    for i, array in enumerate(found):
+        assert_close(array, np.full(1, -0.18 * i), 2.0**-22)
+
+
+@pytest.mark.parametrize("form", [lambda part: part, restored], ids=["as it is", "restored"])
+def test_masks_and_groups(form):
+    """What is masked out has no trace, and no variable here."""
+    variables = keras_variables()
+    masked = (TraceState({**trace(), "conv": {"kernel": MaskedNode()}}), EmptyState())
+    group = PartitionState({"still": MaskedState(EmptyState()), "train": MaskedState(masked)})
+    for found_state in (MaskedState(masked), group):
+        _, found = displacements(form(found_state), {"dense": variables["dense"]}, **GIVEN)
+        for a, b in zip(found, exact(0.2)[1:], strict=True):
+            assert_close(a, b, 4 * 2.0**-24)
+
+
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        (PartitionState({"a": MaskedState(state()), "b": state()}), "a state with 2, as"),
+        (MultiStepsState(0, state(), trace()), r"MultiStepsState.*MultiSteps`, pass that part"),
+        ({"step": 3, "params": trace(), "opt_state": state()}, r"dict .*'opt_state'.*pass that"),
+        (restored(MultiStepsState(0, state(), trace())), "'inner_opt_state'.*pass that part"),
+        ((EmptyState(), {}), "without one"),
+    ],
+)
+def test_states_that_are_not_that_of_one_sgd(odd, says):
+    with pytest.raises(ValueError, match=says):
+        displacements(odd, **GIVEN)
 
 
 def test_variables_are_built_in_the_order_of_the_model():

@@ -276,3 +276,58 @@ def test_a_network_goes_on_beside_pytorchs(rng):
         step()
         model.train_on_batch(np.transpose(x, (0, 2, 3, 1)), y)
         assert_close(flat(model.get_weights()), flat(weights()), TRAJECTORY["float32"], f"step {t}")
+
+
+def trained_embedding(sparse, **settings):
+    """PyTorch's table with its SGD after two steps, of which each looks up some rows."""
+    torch = pytest.importorskip("torch")
+    table = torch.nn.Embedding.from_pretrained(torch.ones(4, 2), freeze=False, sparse=sparse)
+    sgd = torch.optim.SGD(table.parameters(), lr=0.5, momentum=0.5, nesterov=True, **settings)
+    for rows in ([1, 1, 2], [2, 0]):
+        sgd.zero_grad()
+        table(torch.tensor(rows)).sum().backward()
+        sgd.step()
+    return sgd.state_dict()
+
+
+def displacement_of(state_dict):
+    x = named(np.ones((4, 2)), "table/embeddings")
+    optimizer = convert.from_torch_sgd(state_dict, [x], transposes={"embeddings": None})
+    return to_float64(optimizer.displacements[0])
+
+
+def test_sparse_buffers():
+    """The buffer is .5 times the first gradient plus the second, by rows: 1, 1, 1.5, 0."""
+    found = displacement_of(trained_embedding(sparse=True))
+    wanted = -0.5 * 0.5 * np.array([1.0, 1.0, 1.5, 0.0])
+    np.testing.assert_array_equal(found, np.stack([wanted, wanted], axis=1))
+    np.testing.assert_array_equal(found, displacement_of(trained_embedding(sparse=False)))
+
+
+@pytest.mark.parametrize("setting", ["foreach", "fused", "differentiable"])
+def test_how_pytorch_executes_its_steps_does_not_matter(setting, tmp_path):
+    """Read from a file as PyTorch reads it if nothing else is said."""
+    torch = pytest.importorskip("torch")
+    if setting == "differentiable":  # whose steps go on from outside of PyTorch's gradients only
+        found = trained_embedding(sparse=False)
+        found["param_groups"][0]["differentiable"] = True
+    else:
+        found = trained_embedding(sparse=False, **{setting: True})
+    torch.save(found, tmp_path / "sgd.pt")
+    read = torch.load(tmp_path / "sgd.pt", weights_only=True)
+    np.testing.assert_array_equal(
+        displacement_of(read), displacement_of(trained_embedding(sparse=False))
+    )
+
+
+def test_buffers_without_data():
+    torch = pytest.importorskip("torch")
+    found = trained_embedding(sparse=False)
+    found["state"][0]["momentum_buffer"] = torch.zeros(4, 2, device="meta")
+    with pytest.raises(ValueError, match=r"momentum_buffer 0 holds no data.*on a real device"):
+        displacement_of(found)
+
+
+def test_a_checkpoint_of_a_whole_run():
+    with pytest.raises(TypeError, match=r"dict with \['model', 'optimizer'\].*of the optimizer"):
+        displacement_of({"model": {}, "optimizer": trained_embedding(sparse=False)})

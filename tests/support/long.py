@@ -74,8 +74,17 @@ KEPT = {
     },
     "tests/callbacks/test_find_learning_rate.py": {
         "test_a_model_that_is_trained_already_is_told": 0,
-        "test_several_inputs": 1,
         "test_weights_of_samples_and_classes": 0,
+    },
+    "tests/callbacks/test_find_learning_rate_data.py": {
+        "test_a_generator_has_each_batch_once": 2,
+        "test_arrays_of_any_kind": 3,
+        "test_several_inputs_and_targets": 2,
+        "test_texts": 0,
+    },
+    "tests/callbacks/test_find_learning_rate_from_rest.py": {
+        "test_a_trained_optimizer_sweeps_like_a_new_one": 4,
+        "test_within_loss_scaling": 0,
     },
     "tests/callbacks/test_rate_and_momentum.py": {
         "test_a_scaled_schedule_trains_like_one_that_was_made_so": 0,
