@@ -222,7 +222,7 @@ class NAGD(keras.optimizers.Optimizer):
                 the state that was loaded is that of others, or if a variable is of another
                 `tf.distribute` strategy than the optimizer.
         """
-        variables = list(variables)
+        variables = self.state.natives.as_keras(variables)
         # Keras builds the optimizer for no variables at all where it loads its older format.
         if self.built or not variables:
             return
@@ -234,10 +234,11 @@ class NAGD(keras.optimizers.Optimizer):
         before = len(made)
         self.built: bool
         try:
+            self.state.natives.settle(variables)
             super().build(variables)  # which makes those of averages and accumulation
             for variable in variables:
                 # Keras overwrites some variables with their "gradients"; these take no update.
-                if not getattr(variable, "overwrite_with_gradient", False):
+                if not variable.overwrite_with_gradient:
                     for kind in (*self._direction.slots, DISPLACEMENT):
                         self._add_slot(variable, kind, dtype=self._slot_dtype)
             self.state.slots.settle(variables)
@@ -263,7 +264,8 @@ class NAGD(keras.optimizers.Optimizer):
     def _add_slot(
         self, variable: Any, kind: str, initializer: Any = "zeros", dtype: str | None = None
     ) -> Any:
-        path = str(getattr(variable, "path", variable.name)).replace("/", "_").replace(":", "_")
+        (variable,) = self.state.natives.as_keras([variable])
+        path = variable.path.replace("/", "_").replace(":", "_")
         with current.beside(variable):
             slot = self.add_variable(
                 shape=variable.shape,
@@ -294,6 +296,8 @@ class NAGD(keras.optimizers.Optimizer):
         gradients = list(grads)
         if not gradients:
             return
+        if trainable_variables is not None:
+            trainable_variables = self.state.natives.as_keras(trainable_variables)
         with keras.name_scope(self.name):
             if trainable_variables is None:
                 if not self.built:
@@ -335,7 +339,17 @@ class NAGD(keras.optimizers.Optimizer):
                 "One of several replicas was to update a variable with its share of the gradient, "
                 "which is not summed yet. Call optimizer.apply with the gradients of all variables."
             )
+        (variable,) = self.state.natives.as_keras([variable])
         self._pipeline.update_one(gradient, variable, learning_rate)
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Excludes variables, or those whose names hold a text, from weight decay.
+
+        See `keras.optimizers.Optimizer`.
+        """
+        if var_list:
+            var_list = self.state.natives.as_keras(var_list)
+        super().exclude_from_weight_decay(var_list, var_names)
 
     def finalize_variable_values(self, var_list: Any) -> None:
         """Leaves the iterate, and writes the averages, if there are some, into the variables.
@@ -345,9 +359,10 @@ class NAGD(keras.optimizers.Optimizer):
         # A fit on JAX that failed has taken the values out of the variables.
         if all(private.raw_value(variable) is not None for variable in self.state.trained):
             self.swap_to_lookahead()
-        super().finalize_variable_values(var_list)
+        variables = self.state.natives.as_keras(var_list)
+        super().finalize_variable_values(variables)
         if self.use_ema:
-            for variable in var_list:
+            for variable in variables:
                 current.copies_of(variable)
 
     @property
