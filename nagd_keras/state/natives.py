@@ -35,11 +35,11 @@ class Natives:
 
     def _shared(self, native: Any) -> Any:
         if not isinstance(native, current.native_types):
-            kinds = ["keras.Variable", *(f"{t.__module__}.{t.__name__}" for t in current.native_types)]
+            own = " or the backend's own" if current.native_types else ""
             raise TypeError(
-                f"An optimizer updates variables: {', '.join(kinds)}. Received: {native!r} (of "
-                f"type {type(native).__name__}). Make it a variable, keras.Variable(...), and take "
-                "the gradient at that."
+                f"An optimizer updates variables, Keras'{own}. Received: {native!r} (of type "
+                f"{type(native).__name__}). Make it a variable, keras.Variable(...), and take the "
+                "gradient at that."
             )
         key = self._key(native)
         if key not in self._known:
