@@ -367,7 +367,12 @@ class NAGD(keras.optimizers.Optimizer):
 
     @property
     def variables(self) -> list[Any]:
-        """The optimizer's variables: numbers first, then the slots, one kind after the other."""
+        """The optimizer's variables: numbers first, then the slots, one kind after the other.
+
+        To begin anew, call `reset_momentum`. If all are set to zero instead, the numbers become
+        those that the optimizer was made with; those that were set stay, if the variables with
+        "learning_rate" in their name are left out. In one variable they are all together.
+        """
         return self.state.variables()
 
     def save_own_variables(self, store: Any) -> None:
