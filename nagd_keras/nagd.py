@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Never, TypeAlias
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras import keras_private as private
-from nagd_keras.arguments import REAL_DTYPES, boolean, choice
+from nagd_keras.arguments import REAL_DTYPES, boolean, choice, count, no_others, optional
 from nagd_keras.backends.current import current
 from nagd_keras.directions.direction import Direction
 from nagd_keras.directions.named import named_direction
@@ -103,7 +103,8 @@ class NAGD(keras.optimizers.Optimizer):
         name: the name of the optimizer.
 
     `learning_rate`, `momentum` and `weight_decay` are properties; those given as numbers can be
-    set while training, and the next update uses the new value without a new trace. Setting a
+    set while training, and the next update uses the new value without a new trace; of a variable
+    or tensor they take the present value. Setting a
     learning rate that follows a schedule scales the schedule, from now on, so that it has that
     value now: thus `keras.callbacks.ReduceLROnPlateau` works with schedules.
 
@@ -161,8 +162,10 @@ class NAGD(keras.optimizers.Optimizer):
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str = "nagd",
+        **unknown: Never,
     ) -> None:
         # All checks come before the base class makes the first variable.
+        no_others(unknown)
         direction = named_direction(direction)
         given = {
             "learning_rate": direction.learning_rate if learning_rate is None else learning_rate,
@@ -176,6 +179,9 @@ class NAGD(keras.optimizers.Optimizer):
         choice("sparse_updates", sparse_updates, ("dense", "lazy"))
         choice("restart", restart, (*SCHEMES, None))
         boolean("skip_nonfinite", skip_nonfinite)
+        gradient_accumulation_steps = optional(
+            count, "gradient_accumulation_steps", gradient_accumulation_steps, least=2
+        )
         if sparse_updates == "lazy":
             check_lazy(gradient_accumulation_steps, restart)
         super().__init__(
