@@ -7,14 +7,16 @@ from typing import Any, TypeVar
 
 from keras.optimizers.schedules import LearningRateSchedule
 
-from nagd_keras.hyperparameters import Hyperparameter
+from nagd_keras.hyperparameters import Hyperparameter, check_no_variable
 
 Number = TypeVar("Number", int, float)
+_NOW = "Give its present value, float(variable)."
 REAL_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
 def value(name: str, given: Any, supremum: float = float("inf"), least: float = 0.0) -> float:
     """Returns a number in [least, supremum); raises what `Hyperparameter.number` raises."""
+    check_no_variable(name, given, _NOW)
     number = Hyperparameter(name, supremum).number(given, alternatives="")
     if number < least:
         raise ValueError(f"`{name}` must be at least {least:g}. Received: {name}={given!r}.")
@@ -33,6 +35,7 @@ def value_or_schedule(name: str, given: Any) -> Any:
     """Returns a schedule as it is, and a number in [0, infinity) as a float."""
     if isinstance(given, LearningRateSchedule):
         return given
+    check_no_variable(name, given, _NOW)
     return Hyperparameter(name).number(
         given, f"{name}={given!r}", ", or a `keras.optimizers.schedules.LearningRateSchedule`"
     )
@@ -52,6 +55,15 @@ def count(name: str, given: Any, least: int = 1) -> int:
     if not least <= number < 2**31:
         raise ValueError(f"{said}.")
     return number
+
+
+def no_others(unknown: Mapping[str, Any]) -> None:
+    """Raises TypeError for arguments that an optimizer does not know."""
+    for name in unknown:
+        said = f"NAGD got an unexpected keyword argument '{name}'."
+        if name == "nesterov":
+            said += " NAGD always is Nesterov's method: leave it out."
+        raise TypeError(said)
 
 
 def optional(check: Callable[..., Number], name: str, given: Any, **limits: float) -> Number | None:

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
+from nagd_keras.backends.current import current
 from nagd_keras.tensors import detached, is_array, is_real, is_symbolic, static_shape
 
 _ALTERNATIVES = (
@@ -78,6 +79,12 @@ class Hyperparameter:
                 tried = value(keras.ops.convert_to_tensor(step, integer))
                 self._check_given(tried, f"{tried!r} from {value!r} at step {step}")
             return value
+        # On JAX a compiled step would hold what the callable returns for a constant.
+        callable_too = ", or pass a callable that returns it, lambda: variable"
+        way = callable_too if current.writes_in_place else ""
+        check_no_variable(
+            self.name, value, f"Give a number, and set optimizer.{self.name} while training{way}."
+        )
         if callable(value) and not is_array(value):
             _check_takes_no_arguments(self.name, value)
             return value
@@ -130,6 +137,15 @@ class Hyperparameter:
         value = source(step()) if isinstance(source, LearningRateSchedule) else source()
         self._check_given(value, f"{value!r} from {source!r}")
         return value
+
+
+def check_no_variable(name: str, value: Any, otherwise: str) -> None:
+    """Raises TypeError for a variable, of which only the present value would be taken."""
+    if isinstance(value, (keras.Variable, *current.native_types)):
+        raise TypeError(
+            f"`{name}` must not be a variable, whose later changes would be lost. Received: "
+            f"{name}={value!r}. {otherwise}"
+        )
 
 
 def declared(owner: type) -> dict[str, Hyperparameter]:

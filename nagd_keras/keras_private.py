@@ -40,6 +40,11 @@ def place(optimizer: Any, variable: Any) -> int:
     return optimizer._get_variable_index(variable)  # type: ignore[no-any-return]
 
 
+def key(optimizer: Any, native: Any) -> Any:
+    """Returns what an optimizer knows a native variable by."""
+    return optimizer._var_key(native)
+
+
 def check_known(optimizer: Any, variables: Sequence[Any]) -> None:
     """Raises Keras' ValueError if an optimizer was not built for one of the variables."""
     optimizer._check_variables_are_known(variables)
@@ -100,6 +105,15 @@ def raw_value(variable: Any) -> Any:
     `value` looks for those: with hundreds of small variables, for longer than an update takes.
     """
     return getattr(variable, "_value", None)
+
+
+def call(variable: Any, name: str, constraint: Any = None) -> None:
+    """Gives a variable a name, and a constraint, such as Keras' constructor and setter refuse.
+
+    Native variables may have a path as their name, and any function as their constraint.
+    """
+    variable._name = variable._path = name
+    variable._constraint = constraint
 
 
 # Of a model

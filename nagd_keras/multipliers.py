@@ -48,4 +48,4 @@ def check_found(multipliers: Mapping[str, float] | None, variables: Sequence[Any
 
 
 def _paths(variables: Sequence[Any]) -> list[str]:
-    return [getattr(variable, "path", variable.name) for variable in variables]
+    return [variable.path for variable in variables]

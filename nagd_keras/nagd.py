@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Never, TypeAlias
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras import keras_private as private
-from nagd_keras.arguments import REAL_DTYPES, boolean, choice
+from nagd_keras.arguments import REAL_DTYPES, boolean, choice, count, no_others, optional
 from nagd_keras.backends.current import current
 from nagd_keras.directions.direction import Direction
 from nagd_keras.directions.named import named_direction
@@ -103,7 +103,8 @@ class NAGD(keras.optimizers.Optimizer):
         name: the name of the optimizer.
 
     `learning_rate`, `momentum` and `weight_decay` are properties; those given as numbers can be
-    set while training, and the next update uses the new value without a new trace. Setting a
+    set while training, and the next update uses the new value without a new trace; of a variable
+    or tensor they take the present value. Setting a
     learning rate that follows a schedule scales the schedule, from now on, so that it has that
     value now: thus `keras.callbacks.ReduceLROnPlateau` works with schedules.
 
@@ -161,8 +162,10 @@ class NAGD(keras.optimizers.Optimizer):
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str = "nagd",
+        **unknown: Never,
     ) -> None:
         # All checks come before the base class makes the first variable.
+        no_others(unknown)
         direction = named_direction(direction)
         given = {
             "learning_rate": direction.learning_rate if learning_rate is None else learning_rate,
@@ -176,6 +179,9 @@ class NAGD(keras.optimizers.Optimizer):
         choice("sparse_updates", sparse_updates, ("dense", "lazy"))
         choice("restart", restart, (*SCHEMES, None))
         boolean("skip_nonfinite", skip_nonfinite)
+        gradient_accumulation_steps = optional(
+            count, "gradient_accumulation_steps", gradient_accumulation_steps, least=2
+        )
         if sparse_updates == "lazy":
             check_lazy(gradient_accumulation_steps, restart)
         super().__init__(
@@ -222,7 +228,7 @@ class NAGD(keras.optimizers.Optimizer):
                 the state that was loaded is that of others, or if a variable is of another
                 `tf.distribute` strategy than the optimizer.
         """
-        variables = list(variables)
+        variables = self.state.natives.as_keras(variables)
         # Keras builds the optimizer for no variables at all where it loads its older format.
         if self.built or not variables:
             return
@@ -234,10 +240,11 @@ class NAGD(keras.optimizers.Optimizer):
         before = len(made)
         self.built: bool
         try:
+            self.state.natives.settle(variables)
             super().build(variables)  # which makes those of averages and accumulation
             for variable in variables:
                 # Keras overwrites some variables with their "gradients"; these take no update.
-                if not getattr(variable, "overwrite_with_gradient", False):
+                if not variable.overwrite_with_gradient:
                     for kind in (*self._direction.slots, DISPLACEMENT):
                         self._add_slot(variable, kind, dtype=self._slot_dtype)
             self.state.slots.settle(variables)
@@ -263,7 +270,8 @@ class NAGD(keras.optimizers.Optimizer):
     def _add_slot(
         self, variable: Any, kind: str, initializer: Any = "zeros", dtype: str | None = None
     ) -> Any:
-        path = str(getattr(variable, "path", variable.name)).replace("/", "_").replace(":", "_")
+        (variable,) = self.state.natives.as_keras([variable])
+        path = variable.path.replace("/", "_").replace(":", "_")
         with current.beside(variable):
             slot = self.add_variable(
                 shape=variable.shape,
@@ -294,6 +302,8 @@ class NAGD(keras.optimizers.Optimizer):
         gradients = list(grads)
         if not gradients:
             return
+        if trainable_variables is not None:
+            trainable_variables = self.state.natives.as_keras(trainable_variables)
         with keras.name_scope(self.name):
             if trainable_variables is None:
                 if not self.built:
@@ -335,7 +345,17 @@ class NAGD(keras.optimizers.Optimizer):
                 "One of several replicas was to update a variable with its share of the gradient, "
                 "which is not summed yet. Call optimizer.apply with the gradients of all variables."
             )
+        (variable,) = self.state.natives.as_keras([variable])
         self._pipeline.update_one(gradient, variable, learning_rate)
+
+    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+        """Excludes variables, or those whose names hold a text, from weight decay.
+
+        See `keras.optimizers.Optimizer`.
+        """
+        if var_list:
+            var_list = self.state.natives.as_keras(var_list)
+        super().exclude_from_weight_decay(var_list, var_names)
 
     def finalize_variable_values(self, var_list: Any) -> None:
         """Leaves the iterate, and writes the averages, if there are some, into the variables.
@@ -345,14 +365,20 @@ class NAGD(keras.optimizers.Optimizer):
         # A fit on JAX that failed has taken the values out of the variables.
         if all(private.raw_value(variable) is not None for variable in self.state.trained):
             self.swap_to_lookahead()
-        super().finalize_variable_values(var_list)
+        variables = self.state.natives.as_keras(var_list)
+        super().finalize_variable_values(variables)
         if self.use_ema:
-            for variable in var_list:
+            for variable in variables:
                 current.copies_of(variable)
 
     @property
     def variables(self) -> list[Any]:
-        """The optimizer's variables: numbers first, then the slots, one kind after the other."""
+        """The optimizer's variables: numbers first, then the slots, one kind after the other.
+
+        To begin anew, call `reset_momentum`. If all are set to zero instead, the numbers become
+        those that the optimizer was made with; those that were set stay, if the variables with
+        "learning_rate" in their name are left out. In one variable they are all together.
+        """
         return self.state.variables()
 
     def save_own_variables(self, store: Any) -> None:

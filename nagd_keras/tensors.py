@@ -1,5 +1,6 @@
 """What numbers, tensors and variables have in common over Keras' backends."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -66,10 +67,22 @@ def copied(value: Any) -> Any:
 
 
 def values_of(variable: Any) -> Any:
-    """Returns the value of a variable or tensor as a NumPy array of its own."""
+    """Returns the value of a variable or tensor as a NumPy array of its own.
+
+    Raises:
+        ValueError: for a variable of TensorFlow's that the first run of a step will initialize.
+    """
     # One dimension at least, without which TensorFlow makes no array of a bfloat16.
     values = keras.ops.reshape(keras.ops.cast(variable, variable.dtype), (-1,))
-    return np.array(keras.ops.convert_to_numpy(values)).reshape(tuple(variable.shape))
+    array, shape = np.array(keras.ops.convert_to_numpy(values)), tuple(variable.shape)
+    if array.size != math.prod(shape):
+        raise ValueError(
+            f"The variable {variable.path} has no value yet: it was made by the step that is being "
+            "compiled, after the optimizer's state was loaded. So Keras had no weights to load "
+            "into: `build` of a subclassed model that does not define its own makes none. Call the "
+            "model with a batch, model(x), before you load."
+        )
+    return array.reshape(shape)
 
 
 def number(value: Any) -> float:

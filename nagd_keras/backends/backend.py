@@ -21,16 +21,22 @@ class Backend:
         writes_in_place: whether variables are written in place, or get new values, which a
             condition then has as its results.
         knows_rows: whether gradients of embeddings tell which rows a batch looked up.
+        native_types: the classes of the backend's own variables, if it has some.
     """
 
     writes_in_place = False
     knows_rows = False
+    native_types: tuple[type, ...] = ()
 
     def in_place(self) -> bool:
         """Whether to write in place here: never within a `keras.StatelessScope`."""
         return self.writes_in_place and not in_stateless_scope()
 
     # Variables
+
+    def shared(self, native: Any) -> Any:
+        """Returns a Keras variable that shares the memory of a native one."""
+        raise NotImplementedError
 
     def assign(self, variable: Any, value: Any) -> None:
         """Sets a variable."""

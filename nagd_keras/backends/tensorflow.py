@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from nagd_keras.backends.backend import Backend, Method, Reader
+from nagd_keras.keras_private import call
 from nagd_keras.tensors import all_finite, dense, total
 
 # From this number of elements on not to make a gradient of an embedding dense saves more than it
@@ -23,8 +24,15 @@ class TensorFlow(Backend):
 
     writes_in_place = True
     knows_rows = True
+    native_types = (tf.Variable,)
 
     # Variables
+
+    def shared(self, native: Any) -> Any:
+        """Returns a Keras variable that shares the memory of a native one."""
+        variable = keras.Variable(native, trainable=native.trainable)
+        call(variable, native.name, native.constraint)
+        return variable
 
     def assign(self, variable: Any, value: Any) -> None:
         """Sets a variable; in a replica, its own part of it, with no word to the others."""
@@ -129,7 +137,7 @@ class TensorFlow(Backend):
         for variable in variables:
             if not strategy.extended.variable_created_in_scope(native(variable)):
                 raise ValueError(
-                    f"The variable {getattr(variable, 'path', variable.name)} and the optimizer "
+                    f"The variable {variable.path} and the optimizer "
                     "are not of the same tf.distribute strategy. Received: an optimizer of "
                     f"{type(strategy).__name__}. Make the model, compile it and make its optimizer "
                     "in the scope of one strategy: with strategy.scope(): ..."

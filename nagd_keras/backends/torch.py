@@ -7,12 +7,26 @@ import keras
 import torch
 
 from nagd_keras.backends.backend import Backend
+from nagd_keras.keras_private import call
 
 
 class Torch(Backend):
     """What is PyTorch's own."""
 
     writes_in_place = True
+    native_types = (torch.nn.Parameter,)
+
+    def shared(self, native: Any) -> Any:
+        """Returns a Keras variable that shares the memory of a native one, wherever that is."""
+        with keras.device(str(native.device)):
+            variable = keras.Variable(native, trainable=native.requires_grad)
+        call(variable, "parameter")  # PyTorch's have no names.
+        return variable
+
+    def beside(self, variable: Any) -> AbstractContextManager[Any]:
+        """A context in which variables are made on the device of another one."""
+        scope: AbstractContextManager[Any] = keras.device(str(variable.value.device))
+        return scope
 
     def read(self, scalars: Any) -> Any:
         """Returns numbers, or a tensor where a step is compiled or a device would be waited for."""
@@ -39,9 +53,11 @@ class Torch(Backend):
 
     def received(self, gradient: Any, shape: tuple[int, ...], rows: bool, lazy: bool) -> Any:
         """Returns a gradient as the update takes it: a dense tensor."""
-        if isinstance(gradient, torch.Tensor) and gradient.layout is torch.strided:
-            return gradient
-        return super().received(gradient, shape, rows, lazy)
+        if not isinstance(gradient, torch.Tensor):
+            return super().received(gradient, shape, rows, lazy)
+        # The rows of an embedding with `sparse=True` cost less as a tensor than to look for those
+        # that are there twice.
+        return gradient if gradient.layout is torch.strided else gradient.to_dense()
 
     def generators_kept(self) -> AbstractContextManager[Any]:
         """A context that gives PyTorch's random generators back as it found them."""

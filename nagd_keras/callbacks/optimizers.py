@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nagd_keras import keras_private as private
-from nagd_keras.hyperparameters import Hyperparameter
+from nagd_keras.hyperparameters import Hyperparameter, declared
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
@@ -15,7 +15,8 @@ def optimizer_of(model: Any) -> Any:
     """Returns the model's optimizer, without the loss scaling that mixed_float16 wraps around it.
 
     Raises:
-        ValueError: if the model is not compiled with an optimizer.
+        ValueError: if the model is not compiled with an optimizer, or a hyperparameter was set on
+            what is wrapped around it, where it is lost.
     """
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
@@ -23,7 +24,18 @@ def optimizer_of(model: Any) -> Any:
             f"The model {getattr(model, 'name', model)!r} has no optimizer. Compile it first: "
             "model.compile(optimizer=NAGD(), loss=...)."
         )
-    return getattr(optimizer, "inner_optimizer", optimizer)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if inner is optimizer:
+        return optimizer
+    for name in declared(type(inner)):
+        if vars(optimizer).get(name) is not None:
+            raise ValueError(
+                f"The {name} was set on Keras' {type(optimizer).__name__}, which is wrapped around "
+                f"the model's optimizer and has none. Received: model.optimizer.{name} = "
+                f"{getattr(optimizer, name)!r}. Set model.optimizer.inner_optimizer.{name} "
+                f"instead, and model.optimizer.{name} = None."
+            )
+    return inner
 
 
 def nagd_of(model: Any, who: str) -> NAGD:

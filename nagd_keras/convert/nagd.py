@@ -50,7 +50,7 @@ def from_nagd(optimizer: NAGD, variables: Iterable[Any], **changes: Any) -> NAGD
             f"The state of a NAGD is wanted. Received: a {type(optimizer).__name__}. For Keras' "
             "SGD there is `from_keras_sgd`; of a LossScaleOptimizer, pass `inner_optimizer`."
         )
-    variables = list(variables)
+    variables = optimizer.state.natives.as_keras(variables)
     if not optimizer.built:
         raise ValueError(
             "A NAGD that is not built has no state to keep. Received: one that knows no variables. "

@@ -41,7 +41,7 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         if len(found) != len(wanted) or not alike:
             raise ValueError(
                 "A gradient must have the shape of its variable. Received: a gradient of shape "
-                f"{found} for the variable {getattr(variable, 'path', variable.name)} of shape "
+                f"{found} for the variable {variable.path} of shape "
                 f"{wanted}. Pass the gradients in the order of the variables; nothing was updated."
             )
 

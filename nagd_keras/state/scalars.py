@@ -2,6 +2,10 @@
 
 Each variable that a training step is handed costs as much as the update of a small layer. So all
 counters are one integer variable, and all other numbers one float variable.
+
+Who begins anew sets all of an optimizer's variables to zero, or all but those with "learning_rate"
+in their name. So the float variable has that in its name, and zeros in it stand for what the
+numbers start with.
 """
 
 import operator
@@ -14,7 +18,7 @@ import numpy as np
 from nagd_keras.backends.current import current
 from nagd_keras.tensors import is_symbolic, tensor
 
-COUNTERS, NUMBERS = "counters", "numbers"
+COUNTERS, NUMBERS = "counters", "learning_rate_and_other_numbers"
 
 
 class Scalars:
@@ -34,6 +38,7 @@ class Scalars:
         self._starts: dict[str, dict[str, float]] = {COUNTERS: {}, NUMBERS: {}}
         self.unused: set[str] = set()
         self.variables: dict[str, Any] = {}
+        self._begin: dict[str, Any] = {}  # as the variables began
 
     def count(self, name: str) -> None:
         """Declares a counter, which starts at 0."""
@@ -47,7 +52,7 @@ class Scalars:
         """Makes the two variables by the optimizer's `add_variable`."""
         for name, dtype in ((COUNTERS, "int"), (NUMBERS, self._dtype)):
             dtype = keras.backend.standardize_dtype(dtype)
-            starts = np.asarray([*self._starts[name].values()], dtype)
+            starts = self._begin[name] = np.asarray([*self._starts[name].values()], dtype)
             self.variables[name] = add_variable(
                 shape=starts.shape,
                 # As an array of the final dtype: a Python float would pass through float32.
@@ -67,7 +72,7 @@ class Scalars:
         """Returns a number, to be read and set."""
         vector = COUNTERS if name in self._starts[COUNTERS] else NUMBERS
         place = [*self._starts[vector]].index(name)
-        return Scalar(self.variables[vector], place, name)
+        return Scalar(self.variables[vector], place, name, self._begin[vector])
 
     def used(self) -> dict[str, "Scalar"]:
         """Returns the numbers that are in use."""
@@ -76,8 +81,11 @@ class Scalars:
 
     def read(self, vector: str) -> dict[str, Any]:
         """Returns all numbers of a variable, read at once, for the arithmetic of an update."""
-        values = current.read(self.variables[vector])
-        values = values if isinstance(values, list) else keras.ops.unstack(values)
+        values, begin = current.read(self.variables[vector]), self._begin[vector]
+        if isinstance(values, list):
+            values = values if any(values) else begin.tolist()
+        else:
+            values = keras.ops.unstack(_begun(values, begin))
         return dict(zip(self._starts[vector], values, strict=True))
 
     def write(self, vector: str, now: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
@@ -105,9 +113,9 @@ class Scalar:
 
     shape, ndim = (), 0
 
-    def __init__(self, variable: Any, place: int, name: str) -> None:
-        """Takes the place of the number in the variable."""
-        self.variable, self.place, self.name = variable, place, name
+    def __init__(self, variable: Any, place: int, name: str, begin: Any) -> None:
+        """Takes the place of the number in the variable, and the array that this began with."""
+        self.variable, self.place, self.name, self._begin = variable, place, name, begin
 
     @property
     def dtype(self) -> Any:
@@ -117,11 +125,14 @@ class Scalar:
     @property
     def value(self) -> Any:
         """The present value, as a tensor."""
-        return tensor(self.variable)[self.place]
+        return self._all()[self.place]
+
+    def _all(self) -> Any:
+        return _begun(tensor(self.variable), self._begin)
 
     def numpy(self) -> Any:
         """Returns the present value as a NumPy array."""
-        return np.asarray(keras.ops.convert_to_numpy(self.variable))[self.place]
+        return np.asarray(keras.ops.convert_to_numpy(self._all()))[self.place]
 
     @current.unconverted
     def assign(self, value: Any) -> None:
@@ -130,7 +141,7 @@ class Scalar:
         if not is_symbolic(value):
             value = np.asarray(value, self.dtype)
         value = keras.ops.cast(value, self.dtype)
-        self.variable.assign(keras.ops.where(here, value, tensor(self.variable)))
+        self.variable.assign(keras.ops.where(here, value, self._all()))
 
     @current.unconverted
     def assign_add(self, value: Any) -> None:
@@ -169,6 +180,11 @@ class Scalar:
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
         return self.value if dtype is None else keras.ops.cast(self.value, dtype.name)
+
+
+def _begun(values: Any, begin: Any) -> Any:
+    """Returns the values of a variable, or if all are zero those that it began with."""
+    return keras.ops.where(keras.ops.any(values), values, begin) if begin.any() else values
 
 
 def _with(function: Callable[[Any, Any], Any]) -> Callable[[Scalar, Any], Any]:

@@ -8,6 +8,7 @@ from nagd_keras import keras_private as private
 from nagd_keras.state.archive import LOOK_AHEAD, Name, Pending, Saved, fingerprint
 from nagd_keras.state.live import Hyperparameters
 from nagd_keras.state.matching import paths_of, some_of
+from nagd_keras.state.natives import Natives
 from nagd_keras.state.notes import Notes
 from nagd_keras.state.points import Points
 from nagd_keras.state.scalars import Scalars
@@ -23,6 +24,7 @@ class State:
         scalars: the numbers that belong to no variable.
         hyperparameters: the sources of the hyperparameters.
         slots: what belongs to a variable.
+        natives: the variables that are not Keras' own, as such.
         points: which of Nesterov's points the variables hold.
         notes: what callbacks remember.
         factors: of the variables' learning rates, in the order of the variables.
@@ -35,6 +37,7 @@ class State:
         """Takes the optimizer, its registry of numbers and its hyperparameters."""
         self.optimizer, self.scalars, self.hyperparameters = optimizer, scalars, hyperparameters
         self.slots, self.points, self.notes = Slots(), Points(), Notes()
+        self.natives = Natives(optimizer)
         self.factors: list[float] = []
         self.from_config = self.knows_factors = False
         self.pending: Pending | None = None

@@ -24,6 +24,7 @@ from tests.support.training import BATCH, data, fit, network
         (lambda: MomentumScheduler(0.9), TypeError, "function of the epoch.*schedule=0.9"),
         (lambda: OneCycle(0), ValueError, r"`max_learning_rate`.*max_learning_rate=0"),
         (lambda: OneCycle(float("nan")), ValueError, "max_learning_rate=nan"),
+        (lambda: OneCycle(keras.Variable(0.1)), TypeError, r"not be a variable.*float\(variable\)"),
         (lambda: OneCycle("1"), TypeError, "max_learning_rate='1'"),
         (lambda: OneCycle(0.1, initial_divisor=0.5), ValueError, "initial_divisor=0.5"),
         (lambda: OneCycle(0.1, final_divisor=0), ValueError, "final_divisor=0"),
@@ -153,3 +154,14 @@ def test_verbosity(make, verbose):
 def test_norms_are_wanted_or_not():
     with pytest.raises(TypeError, match="norms='no'"):
         HyperparameterMonitor(norms="no")
+
+
+@pytest.mark.parametrize("name", ["momentum", "weight_decay"])
+def test_what_is_set_on_the_loss_scaling_is_lost(name):
+    model = network(keras.optimizers.LossScaleOptimizer(NAGD(weight_decay=0.0)))
+    setattr(model.optimizer, name, 0.5)
+    with pytest.raises(ValueError, match=f"inner_optimizer.{name} instead"):
+        fit(model, HyperparameterMonitor())
+    setattr(model.optimizer, name, None)
+    setattr(model.optimizer.inner_optimizer, name, 0.5)
+    assert fit(model, HyperparameterMonitor(), epochs=1).history[name] == [0.5]

@@ -22,7 +22,7 @@ LAYERS = {
     "tensors": set(),
     "figures": set(),
     "rules": {"rules"},
-    "hyperparameters": {"tensors"},
+    "hyperparameters": {"backends", "tensors"},
     "arguments": {"hyperparameters"},
     "multipliers": {"arguments"},
     "backends": {"backends", "keras_private", "tensors"},

@@ -60,6 +60,15 @@ BAD_NUMBERS = [
     (0.5 + 0j, TypeError),
     ({}, TypeError),
 ]
+VARIABLES = {"Keras": lambda: keras.Variable(0.5)}
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    VARIABLES["TensorFlow"] = lambda: tf.Variable(0.5)
+elif keras.backend.backend() == "torch":
+    import torch
+
+    VARIABLES["PyTorch"] = lambda: torch.nn.Parameter(torch.tensor(0.5))
 CASES = [
     *(
         Bad(f"{name}={value!r:.12}", {name: value}, error, number(name, name))
@@ -117,15 +126,43 @@ CASES = [
         "unknown argument",
         {"nesterov": True},
         TypeError,
-        ("unexpected keyword argument 'nesterov'",),  # Python's own
+        ("unexpected keyword argument 'nesterov'", "always is Nesterov's method: leave it out"),
     ),
+    Bad("unknown argument", {"lr": 0.1}, TypeError, ("unexpected keyword argument 'lr'",)),
     Bad(
         "a momentum that rounds to 1",
         {"momentum": 1 - 1e-9},
         ValueError,
         number("momentum", "momentum=0.999999999 (of type float; 1.0 in float32)"),
     ),
-    Bad("accumulation", {"gradient_accumulation_steps": 1}, ValueError, (">= 2", "Received")),
+    *(
+        Bad(
+            f"accumulation of {steps}",
+            {"gradient_accumulation_steps": steps},
+            error,
+            ("`gradient_accumulation_steps` must be an integer in [2, ", f"={steps!r}"),
+        )
+        for steps, error in ((0, ValueError), (1, ValueError), (2.5, TypeError), (True, TypeError))
+    ),
+    *(
+        Bad(
+            f"{name} variable of {kind}",
+            {name: make()},
+            TypeError,
+            (f"`{name}` must not be a variable", "Received: ", f"set optimizer.{name} while"),
+        )
+        for name in NAMES
+        for kind, make in VARIABLES.items()
+    ),
+    *(
+        Bad(
+            f"multiplier variable of {kind}",
+            {"learning_rate_multipliers": {"x": make()}},
+            TypeError,
+            ("must not be a variable", "Received: ", "float(variable)"),
+        )
+        for kind, make in VARIABLES.items()
+    ),
 ]
 
 

@@ -261,3 +261,57 @@ def test_a_slot_of_16_bits_takes_half_the_memory(rng, driver):
     optimizer.swap_to_lookahead()
     optimizer.reset_momentum()
     assert not np.any(to_float64(slot))
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's sparse tensors")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"clipnorm": 0.5, "weight_decay": 0.25},
+        {"global_clipnorm": 0.5},
+        {"gradient_accumulation_steps": 2},
+        {"restart": "gradient", "skip_nonfinite": True},
+        {"loss_scale_factor": 4.0, "use_ema": True},
+    ],
+    ids=str,
+)
+def test_sparse_gradients_of_pytorch(rng, settings):
+    """The same bits as the gradient of an embedding that is not `sparse`."""
+    import torch
+
+    optimizer, other = NAGD(0.25, **settings), NAGD(0.25, **settings)
+    start = [rng.normal(size=(ROWS, WIDTH)), rng.normal(size=(2,))]
+    found, wanted = Run(optimizer, start, "float32"), Run(other, start, "float32")
+    for ids in ([5, 0, 5, 3], [1, 1], [6, 5, 0, 2], []):
+        values = torch.tensor(rng.normal(size=(len(ids), WIDTH)), dtype=torch.float32)
+        gradient = torch.sparse_coo_tensor(
+            torch.tensor([ids]).long(), values, (ROWS, WIDTH), check_invariants=True
+        )
+        before = gradient.to_dense().clone()
+        optimizer.apply([gradient, torch.ones(2)], found.variables)
+        other.apply([before, torch.ones(2)], wanted.variables)
+        assert torch.equal(gradient.to_dense(), before)
+    assert_identical(snapshot(found.variables, optimizer), snapshot(wanted.variables, other))
+    optimizer.update_step(gradient, found.variables[0], 0.5)  # which takes them, too
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's sparse tensors")
+def test_a_sparse_embedding_of_pytorch_is_fitted():
+    import torch
+
+    def fitted(optimizer):
+        torch.manual_seed(0)
+        words = keras.Input((3,), dtype="int64")
+        table = keras.layers.TorchModuleWrapper(
+            torch.nn.Embedding(ROWS, WIDTH, sparse=True), output_shape=(None, 3, WIDTH)
+        )
+        model = keras.Model(words, keras.layers.Flatten()(table(words)))
+        model.compile(optimizer=optimizer, loss="mse")
+        x = np.arange(12).reshape(4, 3) % 5
+        model.fit(x, np.ones((4, 9)), epochs=3, batch_size=2, shuffle=False, verbose=0)
+        return snapshot(model)
+
+    sgd = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)
+    for found, wanted in zip(fitted(NAGD(0.1)), fitted(sgd), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,67 @@
+"""Who sets an optimizer's variables to zero begins anew, and keeps its settings."""
+
+import keras
+import numpy as np
+import pytest
+
+from nagd_keras import NAGD, schedules
+from tests.support.drivers import DRIVERS, Run, assert_identical, snapshot
+
+GRADIENTS = [np.asarray([1.0, -2.0]), np.asarray([0.5, 4.0]), np.asarray([-1.0, 1.0])]
+START = [np.asarray([3.0, -1.0])]
+SETTINGS = {
+    "numbers": {"learning_rate": 0.1, "momentum": 0.8, "weight_decay": 0.5},
+    "schedules": {
+        "learning_rate": schedules.LinearWarmup(0.1, 4),
+        "momentum": schedules.SutskeverMomentum(0.99, 2),
+    },
+    "restart": {"momentum": 0.95, "restart": "speed", "use_ema": True},
+}
+
+
+def run_of(settings, driver, start=START):
+    optimizer = NAGD(**settings)
+    optimizer.tracks_gradient_norm = True
+    return Run(optimizer, start, "float32", driver)
+
+
+def to_zero(optimizer, but=""):
+    for variable in optimizer.variables:
+        if not but or but not in variable.name:
+            variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_all_set_to_zero_is_a_new_optimizer(settings, driver):
+    run = run_of(settings, driver)
+    for gradient in GRADIENTS:
+        run.step([gradient])
+    new = run_of(settings, driver, run.look_ahead)
+    to_zero(run.optimizer)
+    for gradient in GRADIENTS:
+        for each in (run, new):
+            each.step([gradient])
+        assert_identical(run.look_ahead, new.look_ahead)
+    assert_identical(snapshot(run.optimizer), snapshot(new.optimizer))
+    assert run.optimizer.get_config() == new.optimizer.get_config()
+
+
+def test_all_but_the_learning_rate_keeps_what_was_set():
+    run = run_of(SETTINGS["numbers"], "eager")
+    run.step(GRADIENTS[:1])
+    run.optimizer.learning_rate, run.optimizer.momentum = 0.25, 0.5
+    new = run_of({"learning_rate": 0.25, "momentum": 0.5, "weight_decay": 0.5}, "eager", START)
+    to_zero(run.optimizer, but="learning_rate")
+    run.variables[0].assign(new.variables[0])
+    for each in (run, new):
+        each.step(GRADIENTS[:1])
+    assert_identical(run.look_ahead, new.look_ahead)
+
+
+def test_a_number_is_set_after_all_were_zero():
+    optimizer = NAGD(0.1, 0.8)
+    to_zero(optimizer)
+    assert float(optimizer.gradient_norm) != 0  # NaN, as before the first
+    optimizer.momentum = 0.0
+    assert (float(optimizer.momentum), round(float(optimizer.learning_rate), 6)) == (0.0, 0.1)
