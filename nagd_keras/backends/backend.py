@@ -114,6 +114,14 @@ class Backend:
         """Returns a gradient with other elements."""
         return values
 
+    def after(self, gradients: Sequence[Any]) -> AbstractContextManager[Any]:
+        """A context in which operations, though they do not use gradients, wait for them.
+
+        A compiled step of TensorFlow runs what it can, in whatever order. Where the data are at an
+        end, which only an iterator of unknown length finds out, that is all that needs no data.
+        """
+        return nullcontext()
+
     # Replicas and compiled steps
 
     def unconverted(self, method: Method) -> Method:

@@ -142,8 +142,9 @@ def _by_training_ops(w: Any, s: Any, g: Any, c: Coefficients) -> None:
     if c.bound is not None:
         g = tf.clip_by_value(g, -c.bound, c.bound)
     if c.decay is not None:
-        value = tf.raw_ops.ReadVariableOp(resource=w, dtype=g.dtype)
-        tf.raw_ops.AssignSubVariableOp(resource=w, value=c.decay * value)
+        with tf.control_dependencies([g]):  # See `after` of the backend.
+            value = tf.raw_ops.ReadVariableOp(resource=w, dtype=g.dtype)
+            tf.raw_ops.AssignSubVariableOp(resource=w, value=c.decay * value)
     tf.raw_ops.ResourceApplyKerasMomentum(var=w, accum=s, lr=c.carried, grad=g, momentum=c.momentum)
     tf.raw_ops.ResourceApplyGradientDescent(var=w, alpha=c.step, delta=g)
 
