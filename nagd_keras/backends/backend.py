@@ -82,9 +82,6 @@ class Backend:
         """Returns a hyperparameter's value, for the arithmetic of an update."""
         return tensor(value)
 
-    def copies_of(self, variable: Any) -> None:
-        """Gives a variable memory of its own, where it may share that of another."""
-
     def reader(self, variables: Sequence[Any], checked: Sequence[Any]) -> Reader:
         """Returns a function that returns the variables' values, and whether others are finite.
 
