@@ -1,5 +1,6 @@
 """The optimizer class: its arguments, its wiring and its properties."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Never, TypeAlias
@@ -12,7 +13,8 @@ from nagd_keras.arguments import REAL_DTYPES, boolean, choice, count, no_others,
 from nagd_keras.backends.current import current
 from nagd_keras.directions.direction import Direction
 from nagd_keras.directions.named import named_direction
-from nagd_keras.engine.gradients import check_gradients, check_lazy
+from nagd_keras.engine.averages import overwrite
+from nagd_keras.engine.gradients import check_complex, check_gradients, check_lazy
 from nagd_keras.engine.pipeline import Pipeline
 from nagd_keras.hyperparameters import Hyperparameter, declared, value_dtype
 from nagd_keras.multipliers import check_found, checked_multipliers, matched
@@ -22,6 +24,7 @@ from nagd_keras.state.live import Hyperparameters
 from nagd_keras.state.scalars import Scalars
 from nagd_keras.state.slots import DISPLACEMENT
 from nagd_keras.state.state import State
+from nagd_keras.tensors import is_symbolic, number
 
 Number: TypeAlias = float | LearningRateSchedule | Callable[[], Any]
 
@@ -225,14 +228,16 @@ class NAGD(keras.optimizers.Optimizer):
 
         Raises:
             ValueError: if a pattern of `learning_rate_multipliers` fits none of the variables, if
-                the state that was loaded is that of others, or if a variable is of another
-                `tf.distribute` strategy than the optimizer.
+                the state that was loaded is that of others, if a variable is of another
+                `tf.distribute` strategy than the optimizer, or if one is complex where `clipvalue`
+                or `slot_dtype` is set.
         """
         variables = self.state.natives.as_keras(variables)
         # Keras builds the optimizer for no variables at all where it loads its older format.
         if self.built or not variables:
             return
         current.check_scope(private.strategy(self), variables)
+        check_complex(variables, clipvalue=self.clipvalue, slot_dtype=self._slot_dtype)
         if not self.state.from_config:
             check_found(self._multipliers, variables)
         self.state.factors = matched(self._multipliers, variables)
@@ -365,11 +370,8 @@ class NAGD(keras.optimizers.Optimizer):
         # A fit on JAX that failed has taken the values out of the variables.
         if all(private.raw_value(variable) is not None for variable in self.state.trained):
             self.swap_to_lookahead()
-        variables = self.state.natives.as_keras(var_list)
-        super().finalize_variable_values(variables)
         if self.use_ema:
-            for variable in variables:
-                current.copies_of(variable)
+            overwrite(self.state, self.state.natives.as_keras(var_list))
 
     @property
     def variables(self) -> list[Any]:
@@ -539,9 +541,12 @@ class NAGD(keras.optimizers.Optimizer):
 
     @property
     def gradient_norm(self) -> Any:
-        """The L2 norm of the last tracked update's gradient before clipping, or NaN."""
+        """The L2 norm of the last tracked update's gradient before clipping, or NaN.
+
+        Within a compiled step -1 stands for the NaN, at which a debugger would stop.
+        """
         norm = self.state.scalars["gradient_norm"].value
-        return keras.ops.where(norm < 0, float("nan"), norm)
+        return norm if is_symbolic(norm) or number(norm) >= 0 else math.nan
 
     def given_as(self, name: str) -> str:
         """Returns what a hyperparameter is: "number", "schedule", "callable" or "None"."""

@@ -20,6 +20,19 @@ def is_real(array: Any) -> bool:
     return name.removeprefix("torch.").startswith(("float", "bfloat", "int", "uint"))
 
 
+def is_complex(array: Any) -> bool:
+    """Whether the elements of an array, tensor or variable are complex numbers."""
+    dtype: str = keras.backend.standardize_dtype(array.dtype)
+    return dtype.startswith("complex")
+
+
+def real_parts(array: Any) -> Any:
+    """Returns the real and the imaginary parts of complex numbers, and any others as they are."""
+    if not is_complex(array):
+        return array
+    return keras.ops.stack([keras.ops.real(array), keras.ops.imag(array)], axis=-1)
+
+
 def is_symbolic(value: Any) -> bool:
     """Whether `value` is a scalar tensor that is known only when a compiled step runs."""
     if not is_array(value) or static_shape(value) not in ((), None):
@@ -95,10 +108,10 @@ def number(value: Any) -> float:
 
 def global_norm(tensors: Iterable[Any]) -> Any:
     """Returns the L2 norm of tensors taken as one vector, None left out, as a float32."""
+    reals = [real_parts(x) for x in tensors if x is not None]
     squares = (
         keras.ops.cast(keras.ops.sum(keras.ops.square(keras.ops.cast(x, wide_dtype(x)))), "float32")
-        for x in tensors
-        if x is not None
+        for x in reals
     )
     return keras.ops.sqrt(sum(squares, start=keras.ops.zeros((), "float32")))
 
@@ -128,7 +141,8 @@ def total(tensor: Any) -> Any:
 
     It may overflow where they are finite: in 32 bits, if they add up to more than 3e38.
     """
-    return keras.ops.sum(keras.ops.cast(tensor, wide_dtype(tensor)))
+    reals = real_parts(tensor)
+    return keras.ops.sum(keras.ops.cast(reals, wide_dtype(reals)))
 
 
 def computed_in(variable: Any, displacement: Any) -> str:

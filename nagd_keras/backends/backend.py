@@ -88,9 +88,6 @@ class Backend:
         """Returns a hyperparameter's value, for the arithmetic of an update."""
         return tensor(value)
 
-    def copies_of(self, variable: Any) -> None:
-        """Gives a variable memory of its own, where it may share that of another."""
-
     def reader(self, variables: Sequence[Any], checked: Sequence[Any]) -> Reader:
         """Returns a function that returns the variables' values, and whether others are finite.
 
@@ -119,6 +116,14 @@ class Backend:
     def with_values(self, gradient: Any, values: Any) -> Any:
         """Returns a gradient with other elements."""
         return values
+
+    def after(self, gradients: Sequence[Any]) -> AbstractContextManager[Any]:
+        """A context in which operations, though they do not use gradients, wait for them.
+
+        A compiled step of TensorFlow runs what it can, in whatever order. Where the data are at an
+        end, which only an iterator of unknown length finds out, that is all that needs no data.
+        """
+        return nullcontext()
 
     # Replicas and compiled steps
 

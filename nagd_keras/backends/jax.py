@@ -4,22 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import keras
 
 from nagd_keras.backends.backend import Backend, Reader
-from nagd_keras.tensors import all_finite, tensor, total
+from nagd_keras.tensors import all_finite, total
 
 
 class Jax(Backend):
     """What is JAX' own."""
-
-    def copies_of(self, variable: Any) -> None:
-        """Gives a variable memory of its own.
-
-        Keras lets a variable and its average share their memory, which the next step would then
-        give away twice: JAX refuses that, and the model's values are lost.
-        """
-        variable.assign(keras.ops.copy(tensor(variable)))
 
     def reader(self, variables: Sequence[Any], checked: Sequence[Any]) -> Reader:
         """Returns a function of one call, since each costs more than what it reads."""

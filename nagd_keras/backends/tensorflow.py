@@ -3,7 +3,7 @@
 import io
 import math
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -86,6 +86,17 @@ class TensorFlow(Backend):
         if isinstance(gradient, tf.IndexedSlices):
             return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
         return values
+
+    def after(self, gradients: Sequence[Any]) -> AbstractContextManager[Any]:
+        """A context in which operations, though they do not use gradients, wait for them."""
+        if tf.executing_eagerly():
+            return nullcontext()
+        parts = tf.nest.flatten(gradients, expand_composites=True)
+        # By way of one operation, which keeps no gradient alive until all are there.
+        with tf.control_dependencies([x for x in parts if tf.is_tensor(x)]):
+            there = tf.no_op()
+        waiting: AbstractContextManager[Any] = tf.control_dependencies([there])
+        return waiting
 
     # Replicas and compiled steps
 

@@ -104,6 +104,8 @@ class OneCycle(keras.callbacks.Callback):
         self._values: list[np.ndarray] = []  # of each schedule, at every step
         self._epoch = 0
         self._is_first = True
+        self._step = 0  # that was begun last
+        self._ended: int | None = None  # that was ended last
 
     def _cycle(self, total_steps: int) -> list[schedules.OneCycle]:
         """Returns the schedules of the learning rate and, if it is driven, the momentum."""
@@ -160,12 +162,19 @@ class OneCycle(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets learning rate and momentum."""
-        optimizer = optimizer_of(self.model)
         synchronize(self.model)
         if self.total_steps is None:
-            step = self._epoch * self.params["steps"] + batch
+            self._step = self._epoch * self.params["steps"] + batch
         else:
-            step = finished_batches(optimizer)
+            self._step = finished_batches(optimizer_of(self.model))
+        self._set(self._step)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes that the step found its data."""
+        self._ended = self._step
+
+    def _set(self, step: int) -> None:
+        optimizer = optimizer_of(self.model)
         # Beyond the cycle its last values hold.
         learning_rate, *momentum = (float(v[min(step, len(v) - 1)]) for v in self._values)
         optimizer.learning_rate = learning_rate
@@ -174,6 +183,8 @@ class OneCycle(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Puts the values of the last batch into the logs."""
+        if self._ended not in (None, self._step):  # Where data end, one step more is begun.
+            self._set(self._ended)
         if logs is not None:
             optimizer = optimizer_of(self.model)
             logs["learning_rate"] = number(optimizer.learning_rate)

@@ -1,5 +1,6 @@
 """The moving averages of the variables, as Keras' `use_ema` has them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -8,7 +9,7 @@ from nagd_keras import keras_private as private
 from nagd_keras.backends.current import current
 from nagd_keras.state.slots import AVERAGE
 from nagd_keras.state.state import State
-from nagd_keras.tensors import tensor
+from nagd_keras.tensors import copied, tensor
 
 
 def average(optimizer: Any, state: State, made: Any) -> None:
@@ -36,7 +37,19 @@ def average(optimizer: Any, state: State, made: Any) -> None:
             kept = keras.ops.where(keras.ops.equal(tensor(private.batches(optimizer)), 0), w, a)
             now = keras.ops.where(made, now, kept)
         current.assign(slot, now)
-        if frequency:
+        if frequency and getattr(variable, "trainable", True):  # not frozen since it was built
             due = keras.ops.equal((updates + 1) % frequency, 0)
             due = due if made is None else keras.ops.logical_and(due, made)
             current.assign(variable, keras.ops.where(due, now, w))
+
+
+def overwrite(state: State, variables: Iterable[Any]) -> None:
+    """Writes the averages into some of the variables, each into its own.
+
+    Keras goes by the order, which is another where layers were frozen after the first step.
+    """
+    wanted = {id(variable) for variable in variables}
+    for variable, slot in zip(state.trained, state.slots[AVERAGE], strict=True):
+        if slot is not None and id(variable) in wanted:
+            # In memory of its own: a step on JAX gives away that of the variable and of the slot.
+            variable.assign(copied(slot))

@@ -11,7 +11,7 @@ import keras
 
 from nagd_keras.backends.current import current
 from nagd_keras.engine.kernels import kernels
-from nagd_keras.tensors import all_finite, total, wide_dtype, widest_dtype
+from nagd_keras.tensors import all_finite, real_parts, total, wide_dtype, widest_dtype
 
 
 class Clipping(NamedTuple):
@@ -67,4 +67,5 @@ def _larger(norm: Any, limit: float) -> Any:
 
 
 def _sum_of_squares(gradient: Any) -> Any:
-    return kernels.sum_of_squares(keras.ops.cast(gradient, wide_dtype(gradient)))
+    reals = real_parts(gradient)
+    return kernels.sum_of_squares(keras.ops.cast(reals, wide_dtype(reals)))

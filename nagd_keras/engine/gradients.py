@@ -7,7 +7,7 @@ import keras
 
 from nagd_keras.backends.current import current
 from nagd_keras.rules.restart import SPEED
-from nagd_keras.tensors import static_shape
+from nagd_keras.tensors import is_complex, static_shape
 
 
 def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
@@ -43,6 +43,17 @@ def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
                 "A gradient must have the shape of its variable. Received: a gradient of shape "
                 f"{found} for the variable {variable.path} of shape "
                 f"{wanted}. Pass the gradients in the order of the variables; nothing was updated."
+            )
+
+
+def check_complex(variables: Sequence[Any], **settings: Any) -> None:
+    """Raises ValueError where a setting for real numbers meets a complex variable."""
+    found = [getattr(v, "path", v.name) for v in variables if is_complex(v)]
+    for name, given in settings.items():
+        if found and given is not None:
+            raise ValueError(
+                f"`{name}` is for real variables only. Received: {name}={given!r} and the complex "
+                f"variable {found[0]}. Leave it out."
             )
 
 

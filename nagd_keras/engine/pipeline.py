@@ -48,8 +48,8 @@ class Pipeline:
     def apply(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         """Makes an update of variables from their gradients, or accumulates these."""
         optimizer, numbers = self._optimizer, self._state.scalars
-        gradients, variables = private.with_gradients(optimizer, gradients, variables)
-        gradients, variables = private.overwritten(optimizer, gradients, variables)
+        given, variables = private.with_gradients(optimizer, gradients, variables)
+        gradients, variables = private.overwritten(optimizer, given, variables)
         skipped = keras.ops.copy(numbers["skipped_updates"].value) if self._skip else None
         if gradients:
             gradients = self._received(gradients, variables)
@@ -61,14 +61,15 @@ class Pipeline:
         made = None
         if skipped is not None:
             made = keras.ops.equal(numbers["skipped_updates"].value, skipped)
-        average(optimizer, self._state, made)
-        for variable in variables:
-            if variable.constraint is not None:
-                value = variable.constraint(tensor(variable))
-                if made is not None:
-                    value = keras.ops.where(made, value, tensor(variable))
-                current.assign(variable, value)
-        current.assign_add(private.batches(optimizer), 1)
+        with current.after(given):
+            average(optimizer, self._state, made)
+            for variable in variables:
+                if variable.constraint is not None:
+                    value = variable.constraint(tensor(variable))
+                    if made is not None:
+                        value = keras.ops.where(made, value, tensor(variable))
+                    current.assign(variable, value)
+            current.assign_add(private.batches(optimizer), 1)
 
     def _received(self, gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
         """Returns the gradients of the whole batch, as tensors, or rows where these will do."""
@@ -95,8 +96,9 @@ class Pipeline:
         def update_with_mean() -> None:
             mean = [(g + tensor(s)) / steps for g, s in zip(gradients, sums, strict=True)]
             self._update(mean, variables)
-            for s in slots:
-                current.assign(s, keras.ops.zeros(s.shape, s.dtype))
+            with current.after(mean):
+                for s in slots:
+                    current.assign(s, keras.ops.zeros(s.shape, s.dtype))
 
         def add() -> None:
             for g, s in zip(gradients, sums, strict=True):
@@ -127,7 +129,8 @@ class Pipeline:
         steps = self._steps(gradients, variables, values, clipping)
         if self._restart is None:
             self._run(steps)
-            scalars.add(COUNTERS, age=1, updates=1)
+            with current.after(gradients):
+                scalars.add(COUNTERS, age=1, updates=1)
         else:
             counters = scalars.read(COUNTERS)
             decide = partial(self._decides, values["momentum"], numbers, counters, changes)

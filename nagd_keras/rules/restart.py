@@ -18,13 +18,13 @@ YOUNGEST = 10  # the first update since the last restart at which the speed sche
 
 
 def factors(scheme: str, g: Any, s_next: Any) -> tuple[Any, Any]:
-    """Returns the two tensors whose inner product, over all variables, a scheme looks at."""
-    return (g if scheme == GRADIENT else s_next), s_next
+    """Returns the two tensors whose products, over all variables, add up to what a scheme needs."""
+    return ops.conj(g if scheme == GRADIENT else s_next), s_next
 
 
 def weighted(scheme: str, product: Any, scale: Any) -> Any:
     """Returns the inner product of a variable whose gradient was first to be scaled."""
-    return product if scale is None or scheme == SPEED else product * scale
+    return ops.real(product if scale is None or scheme == SPEED else product * scale)
 
 
 def leads_uphill(product: Any) -> Any:

@@ -104,6 +104,12 @@ def test_what_is_set_is_set_in_all_replicas(found):
     assert found["live"]["deviation"] <= AGREES
 
 
+def test_data_of_unknown_length(found):
+    result = found["unknown length"]
+    assert result["deviation"] == 0
+    assert result["counters"][0] == result["counters"][1]
+
+
 @pytest.mark.long
 def test_schedules(found_long):
     assert found_long["scheduled"]["deviation"] <= AGREES

@@ -227,6 +227,26 @@ def range_test() -> int:
     return len(sweep.losses)
 
 
+def unknown_length() -> dict[str, Any]:
+    """Two replicas with data that tell their length, and with data that do not."""
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    everything = tf.autograph.experimental.do_not_convert(lambda *_: True)
+
+    def train(dataset: Any) -> Any:
+        settings = {"weight_decay": 0.125, "use_ema": True, "gradient_accumulation_steps": 2}
+        with BOTH.scope():
+            model = network(lambda: NAGD(0.125, schedules.NesterovMomentum(), **settings))
+        model.fit(dataset, epochs=3, shuffle=False, verbose=0)
+        return model
+
+    warnings.filterwarnings("ignore", "(?s).*ran out of data")
+    found, wanted = train(data.filter(everything)), train(data)
+    return {
+        "deviation": deviation(found, wanted),
+        "counters": [counters(found), counters(wanted)],
+    }
+
+
 def mixed_float16() -> dict[str, Any]:
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -330,6 +350,7 @@ def main(folder: Path, long: bool) -> dict[str, Any]:
     return {
         **found,
         "live": live(),
+        "unknown length": unknown_length(),
         "mixed_float16": mixed_float16(),
         "refused": refused(),
     }

@@ -19,6 +19,7 @@ from nagd_keras.engine.kernels import tensorflow_chunks as chunks
 from nagd_keras.engine.step import Restart, Step
 from nagd_keras.rules.nesterov import Coefficients, bounded, nesterov_update
 from nagd_keras.rules.restart import SPEED, factors, weighted
+from nagd_keras.tensors import real_parts
 
 # From this number of elements on a pass over memory costs more than to call a compiled function.
 LARGE = 2**22
@@ -94,7 +95,7 @@ def _restart_parts(scheme: str, step: Step, s: tf.Variable) -> Any:
     dtype, g = step.coefficients.step.dtype, step.gradient
     s_next = tf.raw_ops.ReadVariableOp(resource=s.handle, dtype=s.dtype)
     if scheme == SPEED:
-        return sum_of_squares(tf.cast(s_next, dtype))
+        return sum_of_squares(real_parts(tf.cast(s_next, dtype)))
     if isinstance(g, tf.IndexedSlices):
         # Some of its rows may be after the last, with zeros.
         s_next = tf.gather(s_next, tf.minimum(g.indices, s.shape[0] - 1))
@@ -142,8 +143,9 @@ def _by_training_ops(w: Any, s: Any, g: Any, c: Coefficients) -> None:
     if c.bound is not None:
         g = tf.clip_by_value(g, -c.bound, c.bound)
     if c.decay is not None:
-        value = tf.raw_ops.ReadVariableOp(resource=w, dtype=g.dtype)
-        tf.raw_ops.AssignSubVariableOp(resource=w, value=c.decay * value)
+        with tf.control_dependencies([g]):  # See `after` of the backend.
+            value = tf.raw_ops.ReadVariableOp(resource=w, dtype=g.dtype)
+            tf.raw_ops.AssignSubVariableOp(resource=w, value=c.decay * value)
     tf.raw_ops.ResourceApplyKerasMomentum(var=w, accum=s, lr=c.carried, grad=g, momentum=c.momentum)
     tf.raw_ops.ResourceApplyGradientDescent(var=w, alpha=c.step, delta=g)
 
