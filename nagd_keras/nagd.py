@@ -104,8 +104,9 @@ class NAGD(keras.optimizers.Optimizer):
 
     `learning_rate`, `momentum` and `weight_decay` are properties; those given as numbers can be
     set while training, and the next update uses the new value without a new trace. Setting a
-    learning rate that follows a schedule scales the schedule, from now on, so that it has that
-    value now: thus `keras.callbacks.ReduceLROnPlateau` works with schedules.
+    learning rate that follows a schedule to a lower value scales the schedule, from now on, so that
+    it has that value now: thus `keras.callbacks.ReduceLROnPlateau` works with schedules. A higher
+    value is refused: it would be meant as the number itself; see `scale_learning_rate`.
 
     Attributes:
         tracks_gradient_norm: whether `gradient_norm` is kept; False at first, since it costs a pass

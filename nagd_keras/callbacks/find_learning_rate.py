@@ -13,7 +13,13 @@ from nagd_keras.callbacks.batches import Batches, first_inputs, is_of_arrays
 from nagd_keras.callbacks.borrowed import borrowed
 from nagd_keras.callbacks.learning_rate_sweep import LearningRateSweep
 from nagd_keras.callbacks.monitored import RunningMean
-from nagd_keras.callbacks.optimizers import build, check_settable, optimizer_of, synchronize
+from nagd_keras.callbacks.optimizers import (
+    build,
+    check_settable,
+    optimizer_of,
+    set_rate,
+    synchronize,
+)
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
@@ -146,7 +152,7 @@ class _Sweep(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         synchronize(self.model)
-        self._optimizer.learning_rate = float(self._rates[len(self._losses)])
+        set_rate(self._optimizer, float(self._rates[len(self._losses)]))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
