@@ -95,7 +95,8 @@ class Backup(keras.callbacks.Callback):
         self._keep = count("keep", keep)
         self.verbose = verbosity(verbose)
         self.epochs_done = 0
-        self._others: list[Any] = []  # those of the list that remember something
+        self._others: list[Any] = []  # those of the list that remember something,
+        self._given: list[dict[str, Any]] = []  # and their attributes before they trained
         self._to_come: list[Any] = []  # those of them that train after this one,
         self._attributes: dict[str, Any] = {}  # and what they are to remember
         self._was_built_by_data = False
@@ -111,6 +112,7 @@ class Backup(keras.callbacks.Callback):
         private.start_at(self.model, None)  # which a fit that was interrupted may have left there
         listed = listed_with(self)
         self._others = [each for each in listed if resumption.remembers(each)]
+        self._given = [dict(vars(each)) for each in self._others]
         later = listed[[each is self for each in listed].index(True) :]
         self._to_come = [each for each in later if resumption.remembers(each)]
         self._attributes, self.epochs_done = {}, 0
@@ -174,7 +176,7 @@ class Backup(keras.callbacks.Callback):
         beside = {
             "shapes": shapes,
             "numbers": resumption.numbers(self.model),
-            "callbacks": resumption.all_attributes(self._others),
+            "callbacks": resumption.all_attributes(self._others, self._given),
             "randomness": resumption.randomness(self.model),
         }
         path = self._folder / f"epoch-{epoch + 1:06d}.weights.h5"

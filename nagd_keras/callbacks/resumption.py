@@ -2,7 +2,7 @@
 
 import inspect
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -65,11 +65,17 @@ def remembers(callback: Any) -> bool:
     return not hasattr(callback, "roles") and not isinstance(callback, _OF_ONE_FIT)
 
 
-def attributes(callback: Any) -> dict[str, Any]:
-    """Returns the public attributes of a callback that are plain, and no settings.
+def attributes(callback: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Returns the public attributes of a callback that are plain, and no settings or data.
 
-    Those that have the name of an argument of its constructor are settings.
+    Those that have the name of an argument of its constructor are settings; arrays that it was
+    given, and which may be large, are data.
+
+    Args:
+        callback: the callback.
+        given: its attributes before it trained.
     """
+    given = given or {}
     settings = {"params", "model"}
     for each in type(callback).__mro__:
         if "__init__" in vars(each):
@@ -78,14 +84,17 @@ def attributes(callback: Any) -> dict[str, Any]:
         name: value
         for name, value in vars(callback).items()
         if not name.startswith("_") and name not in settings and is_plain(value)
+        if not (isinstance(value, np.ndarray) and value is given.get(name))
     }
 
 
-def all_attributes(callbacks: Iterable[Any]) -> dict[str, list[dict[str, Any]]]:
+def all_attributes(
+    callbacks: Iterable[Any], given: Iterable[Mapping[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
     """Returns the attributes of callbacks by the names of their classes, in their order."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for each in callbacks:
-        found.setdefault(type(each).__name__, []).append(attributes(each))
+    for each, before in zip(callbacks, given, strict=True):
+        found.setdefault(type(each).__name__, []).append(attributes(each, before))
     return found
 
 

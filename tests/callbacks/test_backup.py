@@ -318,3 +318,11 @@ def test_other_values_are_left_out(value):
     callback = keras.callbacks.Callback()
     callback.value, callback.other, callback._hidden = value, 3, 4
     assert attributes(callback) == {"other": 3}
+
+
+def test_data_that_a_callback_was_given_are_not_kept():
+    callback = keras.callbacks.Callback()
+    callback.x_val, callback.best = np.ones(3), np.ones(2)
+    given = dict(vars(callback))
+    callback.best = np.zeros(2)
+    assert [*attributes(callback, given)] == ["best"]

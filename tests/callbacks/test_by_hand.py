@@ -60,7 +60,7 @@ MAKERS = {
 }
 
 
-@pytest.mark.parametrize("direct", [False, True], ids=["listed", "direct"])
+@pytest.mark.parametrize("direct", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", MAKERS)
 def test_each_works_without_settings(name, direct, tmp_path):
     model, _, _ = loop(MAKERS[name](tmp_path), direct=direct)

@@ -25,6 +25,10 @@ from tests.support.training import STEPS, fit, network
 keras_callbacks = keras.callbacks
 
 
+def eager(optimizer):
+    return network(optimizer, run_eagerly=True, jit_compile=False)
+
+
 def cycle(**settings):
     return OneCycle(0.1, momentum=None, **settings)
 
@@ -152,7 +156,7 @@ def test_without_a_fit_a_cycle_may_be_ended():
 
 
 def test_each_is_said_once_before_training():
-    model, before = network(NAGD()), []
+    model, before = eager(NAGD()), []
 
     def said():
         return sum("takes off is lost" in str(each.message) for each in caught)
@@ -168,7 +172,7 @@ def test_each_is_said_once_before_training():
 
 @pytest.mark.parametrize("listed", [each for each, _ in REFUSED[:2]])
 def test_a_fit_is_refused_before_training(listed):
-    model = network(NAGD())
+    model = eager(NAGD())
     before = snapshot(model)
     with pytest.raises(ValueError, match="Only one callback of a fit can"):
         fit(model, *listed)
@@ -187,7 +191,7 @@ def test_a_callback_finds_the_list_of_this_fit():
     found = []
     here = keras_callbacks.LambdaCallback(on_train_begin=lambda logs: found.append(None))
     here.on_train_begin = lambda logs: found.append(listed_with(here))
-    model = network(NAGD())
+    model = eager(NAGD())
     with pytest.raises(InterruptedError) as held:
         fit(model, here, Fails())
     fit(model, here, momentum(), epochs=1)
@@ -215,7 +219,7 @@ def test_a_scheduled_rate_can_be_lowered_but_not_raised():
 def test_a_scheduler_of_numbers_is_refused_where_it_would_raise(rates):
     """At once where a schedule warms up, and in the second epoch where it falls."""
     first, last = rates
-    model = network(NAGD(schedules.OneCycle(first, last, last, STEPS)))
+    model = eager(NAGD(schedules.OneCycle(first, last, last, STEPS)))
     scheduler = keras_callbacks.LearningRateScheduler(lambda epoch, rate: 0.02)
     with pytest.raises(ValueError, match="can be lowered by setting it"):
         fit(model, scheduler)
@@ -224,7 +228,7 @@ def test_a_scheduler_of_numbers_is_refused_where_it_would_raise(rates):
 def test_a_range_test_scales_a_schedule():
     from nagd_keras.callbacks import find_learning_rate
 
-    model = network(NAGD(schedules.LinearWarmup(0.05, 4, start=0.025)))
+    model = eager(NAGD(schedules.LinearWarmup(0.05, 4, start=0.025)))
     x, y = np.ones((16, 4)), np.ones((16, 1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
