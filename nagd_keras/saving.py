@@ -138,7 +138,7 @@ def save_beside(
     Args:
         model: the Keras model, built.
         filepath: a path that ends in `.weights.h5`.
-        beside: the arrays, of dtypes that HDF5 has, by name.
+        beside: the arrays, of one dimension and of dtypes that HDF5 has, by name.
 
     Raises:
         OSError: if the file cannot be written; the message names it.
@@ -147,7 +147,9 @@ def save_beside(
     def write(path: Path) -> None:
         model.save_weights(path)
         with h5py.File(path, "r+") as file:
-            file.create_group(_BESIDE).update(beside)
+            for name, array in beside.items():
+                # With a checksum, for which HDF5 needs an element.
+                file.create_dataset(f"{_BESIDE}/{name}", data=array, fletcher32=array.size > 0)
 
     more = sum(array.nbytes + _OVERHEAD for array in beside.values())
     _written(Path(filepath), ".weights.h5", model, write, more)
@@ -161,8 +163,13 @@ def load_beside(filepath: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     path = Path(filepath)
     check(path)
-    with _naming(path), h5py.File(path) as file:
-        return {name: array[()] for name, array in file.get(_BESIDE, {}).items()}
+    try:
+        with h5py.File(path) as file:
+            return {name: array[()] for name, array in file.get(_BESIDE, {}).items()}
+    except OSError as error:  # One of its checksums is another.
+        raise DamagedFileError(
+            f"The file {path} is damaged: {error}. Load another copy of it."
+        ) from error
 
 
 def check(filepath: str | os.PathLike[str]) -> None:

@@ -293,6 +293,17 @@ def test_it_goes_with_our_own(tmp_path):
     assert_same_end(found, run(with_dropout, listed(), validation_data=data()))
 
 
+def test_a_backup_of_which_bytes_have_changed_is_left_out(tmp_path):
+    with pytest.raises(InterruptedError):
+        run(plain, [Backup(tmp_path), Killed()])
+    newest = max(tmp_path.iterdir())
+    newest.write_bytes(newest.read_bytes().replace(b'"randomness"', b'"randomnexx"'))
+    backup = Backup(tmp_path)
+    with pytest.warns(UserWarning, match="000003.* is damaged"):
+        run(plain, [backup])
+    assert backup.epochs_done == KILLED - 1
+
+
 # Values that are kept
 
 
