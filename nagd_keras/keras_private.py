@@ -10,7 +10,7 @@ from typing import Any
 # optimizer may open. Keras has no public name that tells.
 from keras.src.backend import in_stateless_scope as in_stateless_scope
 from keras.src.backend.common.global_state import get_global_attribute
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
+from keras.src.random.seed_generator import global_seed_generator
 
 # What `exclude_from_weight_decay` was told before the variables were known.
 EXCLUSIONS = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
@@ -112,7 +112,7 @@ def global_seed() -> Any:
 
     None if none was drawn yet.
     """
-    return getattr(get_global_attribute(GLOBAL_SEED_GENERATOR), "state", None)
+    return getattr(get_global_attribute("global_seed_generator"), "state", None)
 
 
 def make_global_seed() -> Any:
