@@ -1,5 +1,6 @@
 """What arguments must be: those of the optimizer, schedules, callbacks and conversions."""
 
+import inspect
 import numbers
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -81,6 +82,17 @@ def choice(name: str, given: Any, allowed: Sequence[Any]) -> Any:
         words = ", ".join(map(repr, allowed))
         raise ValueError(f"`{name}` must be one of {words}. Received: {name}={given!r}.")
     return given
+
+
+def takes(function: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether a function can be called with these arguments, as far as it tells."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # Some built-in functions do not tell.
+        return True
+    return True
 
 
 def boolean(name: str, given: Any) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 # A kernel that writes in place must not do so in a stateless scope, which any code around an
 # optimizer may open. Keras has no public name that tells.
 from keras.src.backend import in_stateless_scope as in_stateless_scope
+from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.random.seed_generator import global_seed_generator
 
 # What `exclude_from_weight_decay` was told before the variables were known.
 EXCLUSIONS = ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern")
@@ -114,6 +116,22 @@ def call(variable: Any, name: str, constraint: Any = None) -> None:
     """
     variable._name = variable._path = name
     variable._constraint = constraint
+
+
+# Of all models
+
+
+def global_seed() -> Any:
+    """Returns the variable that random numbers without a generator of their own come from.
+
+    None if none was drawn yet.
+    """
+    return getattr(get_global_attribute("global_seed_generator"), "state", None)
+
+
+def make_global_seed() -> Any:
+    """Returns that variable, made now if need be."""
+    return global_seed_generator().state
 
 
 # Of a model

@@ -107,9 +107,10 @@ class NAGD(keras.optimizers.Optimizer):
 
     `learning_rate`, `momentum` and `weight_decay` are properties; those given as numbers can be
     set while training, and the next update uses the new value without a new trace; of a variable
-    or tensor they take the present value. Setting a
-    learning rate that follows a schedule scales the schedule, from now on, so that it has that
-    value now: thus `keras.callbacks.ReduceLROnPlateau` works with schedules.
+    or tensor they take the present value. Setting a learning rate that follows a schedule to a
+    lower value scales the schedule, from now on, so that it has that value now: thus
+    `keras.callbacks.ReduceLROnPlateau` works with schedules. A higher value is refused: it would be
+    meant as the number itself; see `scale_learning_rate`.
 
     Attributes:
         tracks_gradient_norm: whether `gradient_norm` is kept; False at first, since it costs a pass

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import values_of
 
+_BESIDE = "nagd_keras_beside"  # the group of what no variable of the model or optimizer holds
 _OVERHEAD = 1 << 13  # bytes that HDF5 takes at most for the names of one array
 
 
@@ -116,7 +117,7 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
     check(path)
     variables = _variables(model)
     before = [values_of(variable) for variable in variables]
-    inner = (getattr(each, "inner_optimizer", each) for each in _optimizers(model))
+    inner = (getattr(each, "inner_optimizer", each) for each in optimizers(model))
     named = [optimizer for optimizer in inner if isinstance(optimizer, NAGD)]
     notes = [nagd.state.beside_variables() for nagd in named]
     with _naming(path):
@@ -128,6 +129,48 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
             for nagd, kept in zip(named, notes, strict=True):
                 nagd.state.put_back(kept)
             raise
+
+
+def save_beside(
+    model: Any, filepath: str | os.PathLike[str], beside: Mapping[str, np.ndarray]
+) -> None:
+    """Saves what `save_weights` does, and arrays that no variable holds, in the same one step.
+
+    Args:
+        model: the Keras model, built.
+        filepath: a path that ends in `.weights.h5`.
+        beside: the arrays, of one dimension and of dtypes that HDF5 has, by name.
+
+    Raises:
+        OSError: if the file cannot be written; the message names it.
+    """
+
+    def write(path: Path) -> None:
+        model.save_weights(path)
+        with h5py.File(path, "r+") as file:
+            for name, array in beside.items():
+                # With a checksum, for which HDF5 needs an element.
+                file.create_dataset(f"{_BESIDE}/{name}", data=array, fletcher32=array.size > 0)
+
+    more = sum(array.nbytes + _OVERHEAD for array in beside.values())
+    _written(Path(filepath), ".weights.h5", model, write, more)
+
+
+def load_beside(filepath: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Returns the arrays that `save_beside` wrote; none if another function wrote the file.
+
+    Raises:
+        FileNotFoundError, ValueError: as `check` does.
+    """
+    path = Path(filepath)
+    check(path)
+    try:
+        with h5py.File(path) as file:
+            return {name: array[()] for name, array in file.get(_BESIDE, {}).items()}
+    except OSError as error:  # One of its checksums is another.
+        raise DamagedFileError(
+            f"The file {path} is damaged: {error}. Load another copy of it."
+        ) from error
 
 
 def check(filepath: str | os.PathLike[str]) -> None:
@@ -168,14 +211,16 @@ def _check_model(model: Any) -> None:
         )
 
 
-def _written(path: Path, ending: str, model: Any, write: Callable[[Path], Any]) -> None:
+def _written(
+    path: Path, ending: str, model: Any, write: Callable[[Path], Any], more: int = 0
+) -> None:
     if not path.name.endswith(ending):
         raise ValueError(f"The name of the file must end in {ending}. Received: {path}.")
     path = path.resolve()  # A link stays, and what it leads to is replaced.
     # One name for each path: what a killed process left there, the next one writes over.
     partial = path.with_name(f".partial-{path.name}")
     try:
-        _check_space(path.parent, model)
+        _check_space(path.parent, model, more)
         write(partial)
         with partial.open("r+b") as file:
             os.fsync(file.fileno())  # else a loss of power could leave the new name without data
@@ -195,7 +240,7 @@ def _written(path: Path, ending: str, model: Any, write: Callable[[Path], Any]) 
             partial.unlink()
 
 
-def _optimizers(model: Any) -> list[Any]:
+def optimizers(model: Any) -> list[Any]:
     """Returns the optimizers of a model, which may have others than the one it is compiled with."""
     found = [getattr(model, "optimizer", None), *vars(model).values()]
     known = {id(each): each for each in found if isinstance(each, keras.optimizers.Optimizer)}
@@ -204,11 +249,11 @@ def _optimizers(model: Any) -> list[Any]:
 
 def _variables(model: Any) -> list[Any]:
     """Returns all variables that a file of weights can hold."""
-    return [*model.variables, *(v for each in _optimizers(model) for v in each.variables)]
+    return [*model.variables, *(v for each in optimizers(model) for v in each.variables)]
 
 
-def _check_space(folder: Path, model: Any) -> None:
-    """Raises OSError if a disk has no space for a file of the model's weights and state.
+def _check_space(folder: Path, model: Any, more: int) -> None:
+    """Raises OSError if a disk has no space for the model's weights and state, and more bytes.
 
     HDF5 writes last when a file is closed. Where the disk is full then, it leaves the process in
     a state in which it crashes sooner or later.
@@ -216,7 +261,7 @@ def _check_space(folder: Path, model: Any) -> None:
     needed = sum(
         np.dtype(v.dtype).itemsize * math.prod(v.shape) + _OVERHEAD for v in _variables(model)
     )
-    if shutil.disk_usage(folder).free < needed:
+    if shutil.disk_usage(folder).free < needed + more:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

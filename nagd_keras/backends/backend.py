@@ -176,6 +176,13 @@ class Backend:
         """A context that gives the backend's random generators back as it found them."""
         return nullcontext()
 
+    def generators(self) -> list[Any]:
+        """Returns the state of the backend's random generators, from which `fit` draws orders."""
+        return []
+
+    def set_generators(self, states: Sequence[Any]) -> None:
+        """Sets the backend's random generators to what `generators` returned."""
+
 
 def _read(variables: Sequence[Any], checked: Sequence[Any]) -> tuple[list[Any], Any]:
     sums = [total(keras.ops.stop_gradient(tensor(v))) for v in checked]

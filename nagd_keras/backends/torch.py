@@ -1,5 +1,6 @@
 """PyTorch: variables are written in place, and scalars on the CPU are read as numbers."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -64,6 +65,17 @@ class Torch(Backend):
         devices = range(torch.cuda.device_count())
         kept: AbstractContextManager[Any] = torch.random.fork_rng(devices)
         return kept
+
+    def generators(self) -> list[Any]:
+        """Returns the states of PyTorch's generators: that of the CPU, and of each GPU."""
+        return [each.numpy() for each in (torch.get_rng_state(), *torch.cuda.get_rng_state_all())]
+
+    def set_generators(self, states: Sequence[Any]) -> None:
+        """Sets PyTorch's generators."""
+        cpu, *gpus = map(torch.from_numpy, states)
+        torch.set_rng_state(cpu)
+        if len(gpus) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(gpus)
 
 
 BACKEND = Torch()

@@ -10,9 +10,9 @@ from nagd_keras.callbacks.executions import Executions
 from nagd_keras.callbacks.memory import notes_of, warn_if_behind
 from nagd_keras.callbacks.monitored import Monitored, RunningMean, is_rising
 from nagd_keras.callbacks.optimizers import nagd_of, synchronize
-from nagd_keras.callbacks.roles import take
+from nagd_keras.callbacks.together import EPOCH_END, RESTART, check
 
-_ROLE, _NAME = "restart the momentum", "AdaptiveRestart"
+_NAME = "AdaptiveRestart"
 
 
 class AdaptiveRestart(keras.callbacks.Callback):
@@ -77,6 +77,7 @@ class AdaptiveRestart(keras.callbacks.Callback):
         self.min_delta = value("min_delta", min_delta)
         self.every_n_batches = optional(count, "every_n_batches", every_n_batches)
         self.verbose = verbosity(verbose)
+        self.roles = (RESTART, EPOCH_END) if self.every_n_batches is None else (RESTART,)
         # Without work per batch, Keras need not wait for it.
         self.async_safe = self.every_n_batches is None
         self._mean = RunningMean()
@@ -84,7 +85,8 @@ class AdaptiveRestart(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer."""
-        take(nagd_of(self.model, type(self).__name__), _ROLE, self)
+        nagd_of(self.model, type(self).__name__)
+        check(self)
         steps = (self.params or {}).get("steps")
         if steps is not None and (self.every_n_batches or 0) > steps:
             warnings.warn(

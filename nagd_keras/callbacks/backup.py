@@ -10,8 +10,12 @@ import keras
 
 from nagd_keras import keras_private as private
 from nagd_keras import saving
-from nagd_keras.arguments import count
+from nagd_keras.arguments import count, verbosity
+from nagd_keras.callbacks import resumption
+from nagd_keras.callbacks.listed import listed_with
 from nagd_keras.callbacks.optimizers import build
+from nagd_keras.callbacks.plain import packed, unpacked
+from nagd_keras.callbacks.together import BACK_UP, check
 
 _NAME = re.compile(r"epoch-([0-9]+)\.weights\.h5")
 
@@ -25,16 +29,34 @@ class Backup(keras.callbacks.Callback):
     it is there when it is whole (see `nagd_keras.saving`). A file that is damaged later is left out
     with a warning, and the one before it is used.
 
-    The fit that is resumed must be called as before, with the same model, data and `epochs`. Put
-    this callback after `AdaptiveRestart` and `StopAtTolerance` in the list. When a fit ends, the
-    backups are deleted.
+    The fit that is resumed must be called as before, with the same model, data and `epochs`. It
+    ends with the same bits: besides the weights and the optimizer's state, a backup holds
+
+    - the random state of Python, NumPy, PyTorch and Keras, seed generators of layers included, so
+      that arrays are shuffled, and units dropped, as they would have been. TensorFlow shuffles the
+      arrays of `fit` by a seed: call `keras.utils.set_random_seed` before, in each process;
+    - what the other callbacks of the list know, such as `wait` and `best` of EarlyStopping,
+      ReduceLROnPlateau and ModelCheckpoint: their public attributes that hold numbers, text, arrays
+      or lists of them, and do not have the name of an argument of the constructor.
+
+    It does not hold the order, or the place, of data that come in order of themselves, such as a
+    `tf.data` pipeline that shuffles, a generator, or `steps_per_epoch` that cut an epoch short. Let
+    the order of an epoch depend on nothing but its number, as in the second example. Put this
+    callback after those that change something at the end of epochs. When a fit ends, the backups
+    are deleted.
 
     Args:
         folder: where to keep the backups; for one training run alone.
         keep: how many to keep, at least 1; the older ones are deleted.
+        verbose: 1 prints a line where training resumes, 0 does not.
+
+    Attributes:
+        epochs_done: with how many epochs training begins that are done; a loop of one's own begins
+            with the epoch of this number.
 
     Raises:
-        TypeError, ValueError: for a `keep` that is no positive integer.
+        TypeError, ValueError: for an argument out of its range; after the first epoch, for a model
+            that was built by its first batch, and cannot be built without one.
 
     Example:
         >>> import keras, tempfile
@@ -46,12 +68,38 @@ class Backup(keras.callbacks.Callback):
         >>> history = model.fit(
         ...     np.eye(2), np.ones((2, 1)), epochs=3, callbacks=[backup], verbose=0
         ... )
+
+        Data whose order depends on the epoch:
+
+        >>> class Shuffled(keras.utils.PyDataset):
+        ...     epoch = 0
+        ...     def __len__(self):
+        ...         return 4
+        ...     def __getitem__(self, batch):
+        ...         order = np.random.default_rng(self.epoch).permutation(8).reshape(4, 2)
+        ...         return np.eye(8)[order[batch], :2], np.ones((2, 1))
+        >>> shuffled = Shuffled()
+        >>> begin = keras.callbacks.LambdaCallback(
+        ...     on_epoch_begin=lambda epoch, logs: setattr(shuffled, "epoch", epoch)
+        ... )
+        >>> history = model.fit(
+        ...     shuffled, epochs=3, shuffle=False, callbacks=[begin, backup], verbose=0
+        ... )
     """
 
-    def __init__(self, folder: str | os.PathLike[str], keep: int = 2) -> None:
+    roles = (BACK_UP,)
+
+    def __init__(self, folder: str | os.PathLike[str], keep: int = 2, *, verbose: int = 1) -> None:
         super().__init__()
         self._folder = Path(folder)
         self._keep = count("keep", keep)
+        self.verbose = verbosity(verbose)
+        self.epochs_done = 0
+        self._others: list[Any] = []  # those of the list that remember something,
+        self._given: list[dict[str, Any]] = []  # and their attributes before they trained
+        self._to_come: list[Any] = []  # those of them that train after this one,
+        self._attributes: dict[str, Any] = {}  # and what they are to remember
+        self._was_built_by_data = False
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Loads the newest backup that is whole, if there is one.
@@ -60,20 +108,30 @@ class Backup(keras.callbacks.Callback):
             ValueError: if the backups are those of another model, or all are damaged. The model
                 stays as it was.
         """
+        check(self)
         private.start_at(self.model, None)  # which a fit that was interrupted may have left there
+        listed = listed_with(self)
+        self._others = [each for each in listed if resumption.remembers(each)]
+        self._given = [dict(vars(each)) for each in self._others]
+        later = listed[[each is self for each in listed].index(True) :]
+        self._to_come = [each for each in later if resumption.remembers(each)]
+        self._attributes, self.epochs_done = {}, 0
+        self._was_built_by_data = not self.model.built
         damaged = []
         for epoch, path in self._backups():
             try:
-                saving.check(path)
+                beside = saving.load_beside(path)
             except saving.DamagedFileError as error:
                 damaged.append(str(error))
                 continue
             for message in damaged:
                 warnings.warn(f"{message} Training resumes from {path}.", stacklevel=2)
-            build(self.model)  # so that all of the state is there before training
-            saving.load_weights(self.model, path)
+            self._resume(path, unpacked(beside) if beside else {})
             # The one way to tell `fit`, which Keras' BackupAndRestore takes too.
             private.start_at(self.model, epoch)
+            self.epochs_done = epoch
+            if self.verbose:
+                print(f"\nBackup: resuming from epoch {epoch + 1}, with {path}.")
             return
         if damaged:
             raise ValueError(
@@ -81,10 +139,48 @@ class Backup(keras.callbacks.Callback):
                 "them to begin anew."
             )
 
+    def _resume(self, path: Path, beside: dict[str, Any]) -> None:
+        model = self.model
+        if not model.built:
+            resumption.call_on(model, beside.get("shapes"))
+        build(model)  # so that all of the state is there before training
+        before, numbers = resumption.numbers(model), beside.get("numbers", [])
+        try:
+            # Before, so that what the file has is what the optimizer has; and what comes from
+            # the file here, were it other, comes last.
+            resumption.set_numbers(model, numbers)
+            saving.load_weights(model, path)
+        except BaseException:
+            resumption.set_numbers(model, before)
+            raise
+        resumption.set_numbers(model, numbers)
+        if not beside:
+            return
+        self._attributes = beside["callbacks"]
+        # Those that stand before this one have begun; the others will forget what they know.
+        begun = [each for each in self._others if not any(each is x for x in self._to_come)]
+        resumption.set_attributes(self._others, self._attributes, begun)
+        resumption.set_randomness(model, beside["randomness"])
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Has the callbacks after this one, which have begun now, remember what they knew."""
+        resumption.set_attributes(self._others, self._attributes, self._to_come)
+        self._attributes = {}
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves the training's state."""
+        shapes = self.model.get_build_config() if self._was_built_by_data else None
+        if self._was_built_by_data and not self._backups():
+            resumption.call_on(self.model, shapes)  # which must be possible when it resumes
         self._folder.mkdir(parents=True, exist_ok=True)
-        saving.save_weights(self.model, self._folder / f"epoch-{epoch + 1:06d}.weights.h5")
+        beside = {
+            "shapes": shapes,
+            "numbers": resumption.numbers(self.model),
+            "callbacks": resumption.all_attributes(self._others, self._given),
+            "randomness": resumption.randomness(self.model),
+        }
+        path = self._folder / f"epoch-{epoch + 1:06d}.weights.h5"
+        saving.save_beside(self.model, path, packed(beside))
         self._delete_all_but(self._keep)
 
     def on_train_end(self, logs: Any = None) -> None:

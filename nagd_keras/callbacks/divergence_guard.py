@@ -10,13 +10,12 @@ from nagd_keras.callbacks.batch_losses import BatchLoss, BatchLosses
 from nagd_keras.callbacks.divergence import Divergence, named, report
 from nagd_keras.callbacks.monitored import checked_monitor, rises
 from nagd_keras.callbacks.optimizers import build, nagd_of, synchronize
-from nagd_keras.callbacks.roles import take
 from nagd_keras.callbacks.rollbacks import Rollbacks
 from nagd_keras.callbacks.snapshots import Kept, Reading, State, Watched
 from nagd_keras.callbacks.spikes import KNOWN, Spikes
+from nagd_keras.callbacks.together import GO_BACK, LOWER, check
 from nagd_keras.tensors import number
 
-_ROLE = "go back to a good state"
 _SKIPS = 4  # bad losses in a row that are put down to the data, if their updates were skipped
 
 
@@ -134,6 +133,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         self.max_rollbacks = count("max_rollbacks", max_rollbacks, 0)
         self.snapshot_every = count("snapshot_every", snapshot_every)
         self.verbose = verbosity(verbose)
+        self.roles = (GO_BACK,) if self.learning_rate_factor == 1 else (GO_BACK, LOWER)
         self.events: list[Divergence] = []
         self.left_out = 0
         self._is_stopped = self._has_begun = False
@@ -147,7 +147,7 @@ class DivergenceGuard(keras.callbacks.Callback):
                 f"Received: learning_rate_factor={self.learning_rate_factor}. Pass "
                 "learning_rate_factor=1, or give the optimizer a number or a schedule."
             )
-        take(optimizer, _ROLE, self)
+        check(self)
         self.events, self.left_out = [], 0
         self._is_stopped = self._has_begun = False
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from nagd_keras.callbacks.optimizers import nagd_of, synchronize
+from nagd_keras.callbacks.together import ITERATE, check
 from nagd_keras.nagd import NAGD
 
 
@@ -98,11 +99,13 @@ class EvaluateAtIterate(keras.callbacks.Callback):
         True
     """
 
+    roles = (ITERATE,)
     _goes_back = False  # from the evaluation that is under way
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Checks the optimizer."""
+        """Checks the optimizer and the other callbacks."""
         self._optimizer()
+        check(self)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Goes to the look-ahead point, also from what was loaded or an earlier fit left."""

@@ -17,6 +17,7 @@ from nagd_keras.callbacks.optimizers import (
     build,
     check_settable,
     optimizer_of,
+    set_rate,
     synchronize,
 )
 from nagd_keras.nagd import NAGD
@@ -152,7 +153,7 @@ class _Sweep(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         synchronize(self.model)
-        self._optimizer.learning_rate = float(self._rates[len(self._losses)])
+        set_rate(self._optimizer, float(self._rates[len(self._losses)]))
         self.model.reset_metrics()  # so that the logs tell of this batch alone
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -7,6 +7,7 @@ import keras
 from nagd_keras.arguments import boolean, count, optional
 from nagd_keras.callbacks.executions import Executions
 from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of, synchronize, track_gradient_norm
+from nagd_keras.callbacks.together import SHOW, check
 from nagd_keras.hyperparameters import declared
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import global_norm, number
@@ -48,6 +49,8 @@ class HyperparameterMonitor(keras.callbacks.Callback):
         ['displacement_norm', 'gradient_norm', 'learning_rate', 'loss', 'momentum', 'restarts']
     """
 
+    roles = (SHOW,)
+
     def __init__(self, every_n_batches: int | None = None, *, norms: bool = False) -> None:
         super().__init__()
         self.every_n_batches = optional(count, "every_n_batches", every_n_batches)
@@ -59,6 +62,7 @@ class HyperparameterMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer, and asks it for the norm of the gradient."""
         optimizer_of(self.model)
+        check(self)
         if self.norms:
             track_gradient_norm(self.model, type(self).__name__)
 

@@ -1,18 +1,15 @@
 """A momentum for each epoch."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from nagd_keras.arguments import verbosity
+from nagd_keras.arguments import takes, verbosity
 from nagd_keras.callbacks.optimizers import check_settable, optimizer_of
-from nagd_keras.callbacks.roles import take
+from nagd_keras.callbacks.together import MOMENTUM, check
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
-
-MOMENTUM_ROLE = "set the momentum"
 
 
 class MomentumScheduler(keras.callbacks.Callback):
@@ -23,15 +20,14 @@ class MomentumScheduler(keras.callbacks.Callback):
 
     Args:
         schedule: a pure function `schedule(epoch, momentum) -> float`, or `schedule(epoch)`, from
-            the epoch (counted from 0) and the present momentum to a number in [0, 1). Before the
-            first epoch it is called for all that are to come, so that a bad value is found
-            before training starts.
+            the epoch (counted from 0) and the present momentum to a number in [0, 1). One of the
+            epoch alone is also tried at the last epoch, before training starts.
         verbose: 1 prints a line for each epoch, 0 does not.
 
     Raises:
         TypeError: if `schedule` is no function; before training starts, if the optimizer has no
             momentum that can be set, or a momentum is no number.
-        ValueError: before training starts, if a momentum is not in [0, 1).
+        ValueError: if a momentum is not in [0, 1), where it is used or tried.
 
     Example:
         >>> import keras
@@ -47,6 +43,8 @@ class MomentumScheduler(keras.callbacks.Callback):
         [0.5, 0.75, 0.833]
     """
 
+    roles = (MOMENTUM,)
+
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()
         if not callable(schedule):
@@ -56,25 +54,24 @@ class MomentumScheduler(keras.callbacks.Callback):
             )
         self.schedule = schedule
         self.verbose = verbosity(verbose)
-        self._takes_momentum = _takes_two(schedule)
+        self._takes_momentum = takes(schedule, 0, 0.0)
         self._is_checked = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer."""
         optimizer = optimizer_of(self.model)
         check_settable(optimizer, "momentum", type(self).__name__)
-        take(optimizer, MOMENTUM_ROLE, self)
+        check(self)
         self._is_checked = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets the momentum."""
         optimizer = optimizer_of(self.model)
         momentum = self._momentum(epoch, number(optimizer.momentum))
-        if not self._is_checked:
-            self._is_checked = True
-            to_come = momentum
-            for later in range(epoch + 1, self.params.get("epochs", 0)):
-                to_come = self._momentum(later, to_come)
+        last = (self.params or {}).get("epochs", 0) - 1
+        if not self._is_checked and last > epoch and not self._takes_momentum:
+            self._momentum(last, momentum)
+        self._is_checked = True
         optimizer.momentum = momentum
         if self.verbose > 0:
             # As Keras' own callbacks do: into its log where logging is chosen over printing.
@@ -90,12 +87,3 @@ class MomentumScheduler(keras.callbacks.Callback):
         received = f"{given!r} from the `schedule` of MomentumScheduler in epoch {epoch}"
         checked: float = NAGD.momentum.number(given, received, alternatives="")
         return checked
-
-
-def _takes_two(schedule: Callable[..., float]) -> bool:
-    """Whether the function wants the momentum too."""
-    try:
-        inspect.signature(schedule).bind(0, 0.0)
-    except TypeError:
-        return False
-    return True

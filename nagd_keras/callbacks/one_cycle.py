@@ -9,16 +9,17 @@ import numpy as np
 
 from nagd_keras import schedules
 from nagd_keras.arguments import positive, value
-from nagd_keras.callbacks.momentum_scheduler import MOMENTUM_ROLE
 from nagd_keras.callbacks.optimizers import (
     check_settable,
     finished_batches,
     optimizer_of,
     synchronize,
 )
-from nagd_keras.callbacks.roles import take
+from nagd_keras.callbacks.together import CYCLE, MOMENTUM, check
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
+
+_AT_ONCE = 1024  # steps whose values are computed together: one by one would cost more than a batch
 
 
 class OneCycle(keras.callbacks.Callback):
@@ -35,13 +36,14 @@ class OneCycle(keras.callbacks.Callback):
     step is epoch times batches per epoch plus batch. Nothing is kept in the callback, so a run
     that is interrupted goes on where its epoch began. With `steps_per_execution` Keras lets
     callbacks act only between executions; there, use the schedules in the optimizer itself.
-    ReduceLROnPlateau and LearningRateScheduler have no effect beside this callback.
+    ReduceLROnPlateau and LearningRateScheduler have no effect beside this callback, and
+    EarlyStopping may end it at a high learning rate: a fit with one of them warns.
 
     Args:
         max_learning_rate: the learning rate at the peak, in $(0, \infty)$.
         total_steps: the length of the cycle in batches, or None for that of the running `fit`,
-            whose number of batches must then be known. After it the last values hold; a fit that
-            goes on beyond it warns.
+            whose number of batches must then be known; a loop of one's own needs it. After it the
+            last values hold; a fit that goes on beyond it warns.
         momentum: the largest and the smallest momentum, in [0, 1), or None to leave the momentum
             alone; then any optimizer with a learning rate will do.
         warm_up_fraction: the fraction of the cycle in which the learning rate rises, in (0, 1).
@@ -93,6 +95,7 @@ class OneCycle(keras.callbacks.Callback):
         final = initial / positive("final_divisor", final_divisor)
         self._rates = (initial, max_learning_rate, final)
         self._momenta = None if momentum is None else _checked_momenta(momentum)
+        self.roles = (CYCLE,) if momentum is None else (CYCLE, MOMENTUM)
         self._shape: dict[str, Any] = {
             "peak_fraction": warm_up_fraction,
             "anneal": anneal,
@@ -101,7 +104,9 @@ class OneCycle(keras.callbacks.Callback):
         self.total_steps = total_steps
         # Raises for bad settings; of a fit's length nothing is known yet.
         self._cycle(2**31 - 1 if total_steps is None else total_steps)
-        self._values: list[np.ndarray] = []  # of each schedule, at every step
+        self._schedules: list[schedules.OneCycle] = []
+        self._first = -1  # of the steps whose values are known,
+        self._values: list[np.ndarray] = []  # those of each schedule
         self._epoch = 0
         self._is_first = True
         self._step = 0  # that was begun last
@@ -125,20 +130,26 @@ class OneCycle(keras.callbacks.Callback):
         check_settable(optimizer, "learning_rate", who)
         if self._momenta is not None:
             check_settable(optimizer, "momentum", who, ", or pass momentum=None to leave it alone")
-            take(optimizer, MOMENTUM_ROLE, self)
+        check(self)
         self._is_first = True  # of the epochs of the fit
-        steps = self.total_steps
-        if steps is None:
-            if self.params["steps"] is None:
-                raise ValueError(
-                    "OneCycle cannot tell how many batches this fit has: its data do not tell "
-                    "their length. Pass total_steps to OneCycle, or steps_per_epoch to fit."
-                )
-            steps = self.params["epochs"] * self.params["steps"]
-        # All at once: one by one would cost more than a batch.
-        at = np.arange(steps)
-        cycle = self._cycle(steps) if steps else []
-        self._values = [keras.ops.convert_to_numpy(each(at)) for each in cycle]
+        steps = self._steps_of_fit() if self.total_steps is None else self.total_steps
+        self._schedules, self._first = self._cycle(steps) if steps else [], -1
+
+    def _steps_of_fit(self) -> int:
+        """Returns the number of batches of the running fit."""
+        params = self.params or {}
+        if "epochs" not in params or "steps" not in params:
+            raise ValueError(
+                "OneCycle stands in no fit, and cannot tell how many batches there will be. "
+                f"Received: total_steps=None, params={self.params}. Pass total_steps to OneCycle, "
+                "or epochs and steps to the CallbackList."
+            )
+        if params["steps"] is None:
+            raise ValueError(
+                "OneCycle cannot tell how many batches this fit has: its data do not tell their "
+                "length. Pass total_steps to OneCycle, or steps_per_epoch to fit."
+            )
+        return int(params["epochs"] * params["steps"])
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Remembers the epoch, from which the steps are counted."""
@@ -149,9 +160,10 @@ class OneCycle(keras.callbacks.Callback):
 
     def _warn_if_longer(self, total_steps: int) -> None:
         """Warns of a fit that goes on after the end of the cycle."""
-        made = finished_batches(optimizer_of(self.model))
-        epochs = self.params["epochs"] - self._epoch
-        to_come = epochs * (self.params.get("steps") or 1)  # If unknown, an epoch has at least 1.
+        made, params = finished_batches(optimizer_of(self.model)), self.params or {}
+        # In a loop of one's own they may be unknown; then there is at least one of each.
+        epochs = params.get("epochs", self._epoch + 1) - self._epoch
+        to_come = epochs * (params.get("steps") or 1)
         if made + to_come > total_steps:
             warnings.warn(
                 f"The cycle of total_steps={total_steps} ends before this fit does, and then its "
@@ -175,11 +187,19 @@ class OneCycle(keras.callbacks.Callback):
 
     def _set(self, step: int) -> None:
         optimizer = optimizer_of(self.model)
-        # Beyond the cycle its last values hold.
-        learning_rate, *momentum = (float(v[min(step, len(v) - 1)]) for v in self._values)
+        learning_rate, *momentum = self._at(step)
         optimizer.learning_rate = learning_rate
         if momentum:
             optimizer.momentum = momentum[0]
+
+    def _at(self, step: int) -> list[float]:
+        """Returns what each schedule gives at a step."""
+        first = step - step % _AT_ONCE
+        if first != self._first:
+            steps = np.arange(first, first + _AT_ONCE)
+            self._values = [keras.ops.convert_to_numpy(each(steps)) for each in self._schedules]
+            self._first = first
+        return [float(values[step - first]) for values in self._values]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Puts the values of the last batch into the logs."""

@@ -147,6 +147,14 @@ def check_settable(optimizer: Any, name: str, who: str, otherwise: str = "") -> 
         )
 
 
+def set_rate(optimizer: Any, rate: float) -> None:
+    """Sets the learning rate, or scales the schedule that it follows, so that it has it now."""
+    if isinstance(optimizer, NAGD):
+        optimizer.state.hyperparameters.scale_to("learning_rate", rate)
+    else:
+        optimizer.learning_rate = rate
+
+
 def follows(optimizer: Any, name: str) -> bool:
     """Whether the optimizer got a schedule or a callable for a hyperparameter, not a number."""
     if isinstance(optimizer, NAGD):

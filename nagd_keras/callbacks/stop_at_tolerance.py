@@ -9,10 +9,8 @@ from nagd_keras.arguments import count, optional, value, verbosity
 from nagd_keras.callbacks.memory import notes_of, warn_if_behind
 from nagd_keras.callbacks.monitored import Monitored
 from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of, track_gradient_norm
-from nagd_keras.callbacks.roles import take
+from nagd_keras.callbacks.together import EPOCH_END, STOP, check
 from nagd_keras.tensors import number
-
-_ROLE = "stop at a tolerance"
 
 
 class StopAtTolerance(keras.callbacks.Callback):
@@ -59,6 +57,8 @@ class StopAtTolerance(keras.callbacks.Callback):
         Nocedal & Wright (2006), Numerical Optimization, chapter 3.
     """
 
+    roles = (STOP, EPOCH_END)
+
     def __init__(
         self,
         gradient_norm: float | None = None,
@@ -86,7 +86,7 @@ class StopAtTolerance(keras.callbacks.Callback):
         if self.gradient_norm is not None:
             track_gradient_norm(self.model, type(self).__name__)
         optimizer = optimizer_of(self.model)
-        take(optimizer, _ROLE, self)
+        check(self)
         self._notes = notes_of(optimizer, "StopAtTolerance")
         self._has_stopped = False
 

@@ -165,12 +165,13 @@ def _check_nagd(optimizer: Any) -> None:
         odd.append(f"learning_rate_multipliers={factors}")
     if optimizer.given_as("learning_rate") == "schedule":
         factor = number(optimizer.learning_rate_scale)
-        if abs(factor - 1) > 2.0**-22:  # Set back to its own value, it is 1 to rounding.
+        if abs(factor - 1) > 2.0**-22:  # Scaled back, it is 1 to rounding.
             odd.append(f"a learning-rate schedule that was set, and so multiplied by {factor:.8g}")
     if odd:
         raise ValueError(
             "Keras' SGD has the gradient as its direction, one momentum and weight decay, which "
             "are numbers, and one learning rate for all variables; a schedule of that cannot be "
             f"scaled. Received: a NAGD with {', '.join(odd)}. Go on with NAGD; or make one "
-            "without these, and set a scaled learning rate to what its schedule gives now."
+            "without these, and undo the scaling of a schedule: "
+            "optimizer.scale_learning_rate(1 / float(optimizer.learning_rate_scale))."
         )

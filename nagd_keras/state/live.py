@@ -103,7 +103,7 @@ class Hyperparameters:
             self._scalars.unused.add(name)
             return
         if kind.scaled and isinstance(source, LearningRateSchedule) and not is_callable:
-            self._scale_to(kind, value)
+            self._lower_to(kind, value)
             return
         self._check_settable(kind, source, value)
         if is_symbolic(value):  # Inside a compiled step the value is not known yet.
@@ -124,11 +124,40 @@ class Hyperparameters:
                 f"number, such as {name}=0.0, to set it while training."
             )
 
-    def _scale_to(self, kind: Hyperparameter, value: Any) -> None:
-        """Scales a schedule, so that it has a value now."""
-        now = kind.given(self.sources[kind.name], partial(self._step, kind))
-        factor = self._scalars[kind.factor]
-        now, value = number(now), kind.number(value, alternatives="")
+    def _lower_to(self, kind: Hyperparameter, value: Any) -> None:
+        """Scales a schedule, so that it has a value now, which is not above the present one.
+
+        Who lowers, as ReduceLROnPlateau does, means a fraction of all that is to come. Who raises
+        means the number itself, as LearningRateScheduler does, and would get it once.
+        """
+        if is_symbolic(value):  # Inside a compiled step nothing is known yet.
+            own, factor = self._own(kind), self._scalars[kind.factor]
+            ratio = keras.ops.divide_no_nan(keras.ops.cast(value, own.dtype), own)
+            factor.assign(keras.ops.where(own > 0, ratio, factor.value))
+            return
+        now, value = number(self.now(kind.name)), kind.number(value, alternatives="")
+        if value > now * (1 + 1e-6) > 0:  # Not for a rounding to float32.
+            name = kind.name
+            raise ValueError(
+                "A learning rate that follows a schedule can be lowered by setting it, "
+                "which scales all of the schedule, as ReduceLROnPlateau does. Received: "
+                f"{name}={value:g}, where the schedule gives {now:g} now: {self.sources[name]!r}. "
+                "To set numbers, as LearningRateScheduler does, make the optimizer with a number; "
+                f"to raise the schedule, call optimizer.scale_learning_rate({value / now:g})."
+            )
+        self.scale_to(kind.name, value)
+
+    def scale_to(self, name: str, value: float) -> None:
+        """Sets a number, or scales a schedule, so that it has a value now.
+
+        Raises:
+            ValueError: for a schedule that is 0 now, or a value out of range.
+        """
+        kind = self.kinds[name]
+        if not isinstance(self.sources[name], LearningRateSchedule):
+            self.set(name, value)
+            return
+        now, value = number(self._own(kind)), kind.number(value, alternatives="")
         if value == now == 0:
             return  # No ratio can be told, and none is needed.
         if now == 0:
@@ -140,7 +169,12 @@ class Hyperparameters:
                 "number."
             )
         # Which refuses a ratio that has no place in a float32.
-        factor.assign(kind.number(value / now, f"{value / now} times {now}", alternatives=""))
+        ratio = kind.number(value / now, f"{value / now} times {now}", alternatives="")
+        self._scalars[kind.factor].assign(ratio)
+
+    def _own(self, kind: Hyperparameter) -> Any:
+        """Returns what a schedule gives now, not scaled."""
+        return tensor(kind.given(self.sources[kind.name], partial(self._step, kind)))
 
     def scale_of(self, name: str) -> Any:
         """Returns what a hyperparameter can be multiplied by: the number, or a schedule's factor.

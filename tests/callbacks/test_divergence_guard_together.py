@@ -55,7 +55,8 @@ def test_adaptive_restart_sees_the_means_of_good_batches():
 
 def test_a_cycle_overrules_the_guard():
     model, guarded = network(NAGD(0.05)), guard()
-    train(model, EPOCH, guarded, OneCycle(0.05), spoiled={2: NAN})
+    with pytest.warns(UserWarning, match="what DivergenceGuard takes off is lost"):
+        train(model, EPOCH, guarded, OneCycle(0.05), spoiled={2: NAN})
     assert float(model.optimizer.learning_rate) == pytest.approx(0.05 / 25e4)
 
 

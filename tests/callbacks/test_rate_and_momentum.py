@@ -208,9 +208,16 @@ def test_momentum_scheduler_checks_a_second_fit_again():
     scheduler = MomentumScheduler(lambda epoch: 0.5 + epoch / 8)
     fit(model, scheduler, epochs=2)
     before = snapshot(model)
-    with pytest.raises(ValueError, match="in epoch 4"):
+    with pytest.raises(ValueError, match="in epoch 5"):
         fit(model, scheduler, epochs=6)
     assert_identical(snapshot(model), before)
+
+
+def test_a_momentum_is_checked_where_it_is_used():
+    model = network(NAGD(momentum=0.9))
+    with pytest.raises(ValueError, match="MomentumScheduler in epoch 2"):
+        fit(model, MomentumScheduler(lambda epoch, momentum: momentum + 0.04))
+    assert float(model.optimizer.momentum) == pytest.approx(0.98)
 
 
 def test_a_cycle_that_just_ended_warns():
@@ -294,5 +301,5 @@ def test_a_scheduled_rate_that_is_set_within_a_step():
 def test_a_scale_beyond_float32_is_refused():
     optimizer = NAGD(schedules.LinearWarmup(0.5, 4, start=1e-30))
     with pytest.raises(ValueError, match="`learning_rate` must be a finite number"):
-        optimizer.learning_rate = 1e10
+        optimizer.scale_learning_rate(1e40)
     assert float(optimizer.learning_rate) == np.float32(1e-30)

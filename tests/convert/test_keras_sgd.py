@@ -205,7 +205,8 @@ def test_a_schedule_scaled_back_can_be_converted():
     optimizer.learning_rate = 0.1
     with pytest.raises(ValueError, match="schedule that was set"):
         convert.to_keras_sgd(optimizer)
-    optimizer.learning_rate = 0.3  # as the message says: the schedule's own value
+    # As the message says.
+    optimizer.scale_learning_rate(1 / float(optimizer.learning_rate_scale))
     convert.to_keras_sgd(optimizer)
 
 

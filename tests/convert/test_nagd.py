@@ -110,7 +110,7 @@ def test_changed_settings():
 def test_a_scaled_schedule_stays_scaled():
     warm = schedules.LinearWarmup(0.1, steps=100)
     model = train(model_of(dense(1, "one"), optimizer=NAGD(warm)))
-    model.optimizer.learning_rate = 0.5
+    model.optimizer.scale_learning_rate(500)
     new = convert.from_nagd(model.optimizer, model.trainable_variables)
     assert float(new.learning_rate) == float(model.optimizer.learning_rate)
     other = convert.from_nagd(model.optimizer, model.trainable_variables, learning_rate=warm)

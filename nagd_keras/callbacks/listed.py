@@ -1,0 +1,26 @@
+"""Which callbacks stand in the same list."""
+
+import gc
+from typing import Any
+
+import keras
+
+
+def listed_with(callback: Any) -> list[Any]:
+    """Returns all callbacks of the list that one stands in, in their order, while it trains.
+
+    Keras tells a callback its model and the settings of the fit, but not its neighbours. So the
+    list is looked for among Python's objects, the young ones first, since `fit` has just made it.
+    A callback that stands in none is alone.
+    """
+    for generation in range(3):
+        for each in reversed(gc.get_objects(generation)):
+            if type(each) is keras.callbacks.CallbackList and _is_in(callback, each):
+                return list(each.callbacks)
+    return [callback]
+
+
+def _is_in(callback: Any, listed: Any) -> bool:
+    """Whether a callback is in a list, and not only in that of an earlier fit that failed."""
+    same_fit = not listed.params or listed.params is callback.params
+    return same_fit and any(each is callback for each in listed.callbacks)
