@@ -111,6 +111,20 @@ def verbosity(given: Any) -> int:
     return int(choice("verbose", given, (0, 1)))
 
 
+def expressions(name: str, given: Any) -> list[re.Pattern[str]]:
+    """Returns regular expressions from a sequence of text.
+
+    Raises:
+        TypeError: if it is none.
+        ValueError: for a text that is no regular expression.
+    """
+    if isinstance(given, str) or not all(isinstance(pattern, str) for pattern in given):
+        raise TypeError(
+            f"`{name}` must be a list of regular expressions, as text. Received: {name}={given!r}."
+        )
+    return [_expression(name, pattern) for pattern in given]
+
+
 def patterns(name: str, given: Any, values: str) -> dict[str, Any]:
     """Returns a copy of a dictionary whose keys are regular expressions.
 
@@ -124,11 +138,15 @@ def patterns(name: str, given: Any, values: str) -> dict[str, Any]:
             f"Received: {name}={given!r}."
         )
     for pattern in given:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(
-                f"The keys of `{name}` must be regular expressions. Received: {pattern!r}, which "
-                f"is none: {error}. Use `re.escape` for plain text."
-            ) from error
+        _expression(name, pattern)
     return dict(given)
+
+
+def _expression(name: str, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"`{name}` takes regular expressions. Received: {pattern!r}, which is none: {error}. "
+            "Use `re.escape` for plain text."
+        ) from error

@@ -21,10 +21,11 @@ from nagd_keras.multipliers import check_found, checked_multipliers, matched
 from nagd_keras.rules.restart import SCHEMES
 from nagd_keras.state import checkpoint, loading
 from nagd_keras.state.live import Hyperparameters
+from nagd_keras.state.matching import paths_of
 from nagd_keras.state.scalars import Scalars
 from nagd_keras.state.slots import DISPLACEMENT
 from nagd_keras.state.state import State
-from nagd_keras.tensors import is_symbolic, number
+from nagd_keras.tensors import computed_in, is_symbolic, number
 
 Number: TypeAlias = float | LearningRateSchedule | Callable[[], Any]
 
@@ -248,13 +249,14 @@ class NAGD(keras.optimizers.Optimizer):
         try:
             self.state.natives.settle(variables)
             super().build(variables)  # which makes those of averages and accumulation
-            for variable in variables:
+            shapes = [tuple(variable.shape) for variable in variables]
+            directions = self._direction.for_variables(paths_of(variables), shapes)
+            for variable, direction in zip(variables, directions, strict=True):
                 # Keras overwrites some variables with their "gradients"; these take no update.
                 if not variable.overwrite_with_gradient:
-                    for kind in (*self._direction.slots, DISPLACEMENT):
-                        self._add_slot(variable, kind, dtype=self._slot_dtype)
+                    self._add_slots(variable, direction)
             self.state.slots.settle(variables)
-            self._pipeline.settle(variables)
+            self._pipeline.settle(variables, directions)
             loading.load_pending(self.state)
         except BaseException:
             # So that the next step says what is wrong, or mends it.
@@ -273,17 +275,31 @@ class NAGD(keras.optimizers.Optimizer):
         """
         return self._add_slot(reference_variable, name or "var", initializer)
 
+    def _add_slots(self, variable: Any, direction: Direction) -> None:
+        """Adds the displacement, and what a direction remembers, in 32 bits at least."""
+        wide = computed_in(variable, variable)
+        for kind in direction.slots:
+            shape = direction.slot_shape(kind, tuple(variable.shape))
+            self._add_slot(variable, kind, dtype=wide, shape=shape)
+        self._add_slot(variable, DISPLACEMENT, dtype=self._slot_dtype)
+
     def _add_slot(
-        self, variable: Any, kind: str, initializer: Any = "zeros", dtype: str | None = None
+        self,
+        variable: Any,
+        kind: str,
+        initializer: Any = "zeros",
+        dtype: str | None = None,
+        shape: tuple[int, ...] | None = None,
     ) -> Any:
         (variable,) = self.state.natives.as_keras([variable])
+        same = shape in (None, tuple(variable.shape))
         path = variable.path.replace("/", "_").replace(":", "_")
         with current.beside(variable):
             slot = self.add_variable(
-                shape=variable.shape,
+                shape=variable.shape if same else shape,
                 initializer=initializer,
                 dtype=dtype or variable.dtype,
-                layout=private.layout(variable),
+                layout=private.layout(variable) if same else None,
                 name=f"{path}_{kind}",
             )
         self.state.slots.add(kind, variable, slot, initializer)

@@ -5,12 +5,13 @@ or a new setting, is a new row.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from nagd_keras import schedules
+from tests.reference import directions as reference
 from tests.support.problems import Table
 
 Array = np.ndarray
@@ -28,6 +29,7 @@ class Member:
         name: what the row is called.
         settings: the arguments.
         rule: (g, slots, t) -> (d, slots): the direction, in NumPy; None for the gradient itself.
+            A direction's step length is the learning rate times 1 - mu.
         spoiled: the steps whose gradients hold a NaN.
         decides: the counters that must have moved at the end.
     """
@@ -43,7 +45,7 @@ class Member:
 
 
 _SKIP: dict[str, Any] = {"skip_nonfinite": True}
-FAMILY = [
+_SETTINGS = [
     Member("gradient"),
     Member("schedules", {"learning_rate": Table(EPS), "momentum": Table(MU)}),
     Member("decay", {"weight_decay": 0.1}),
@@ -79,6 +81,27 @@ FAMILY = [
         spoiled=(6,),
         decides=("skipped_updates", "restarts"),
     ),
+]
+
+
+def _directed(name: str, rule: Any) -> list[Member]:
+    """The rows of a direction: alone, and with each setting that the gradient has."""
+    return [
+        replace(
+            row,
+            name=name if row.name == "gradient" else f"{name}, {row.name}",
+            settings={**row.settings, "direction": name},
+            rule=rule,
+            decides=tuple(x for x in row.decides if x != "restarts"),
+        )
+        for row in _SETTINGS
+    ]
+
+
+FAMILY = [
+    *_SETTINGS,
+    *_directed("adaptive", reference.adaptive),
+    *_directed("orthogonal", reference.orthogonal),
 ]
 
 

@@ -1,6 +1,6 @@
 """What a direction is: where the step d_t of Nesterov's update and its length e_t come from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -8,8 +8,8 @@ class Direction:
     """A direction for `NAGD(direction=...)`.
 
     Attributes:
-        slots: the names of what it remembers of each variable, beside the displacement: tensors of
-            the variable's shape, zero at first.
+        slots: the names of what it remembers of each variable, beside the displacement: tensors,
+            zero at first, of the shape that `slot_shape` gives.
         learning_rate: the learning rate of a `NAGD` that is made without one.
         momentum: likewise.
     """
@@ -17,6 +17,14 @@ class Direction:
     slots: tuple[str, ...] = ()
     learning_rate = 0.01
     momentum = 0.9
+
+    def for_variables(self, paths: Sequence[str], shapes: Sequence[Any]) -> "list[Direction]":
+        """Returns the direction of each variable of a model; this one for all."""
+        return [self for _ in paths]
+
+    def slot_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the shape of a slot of a variable; the variable's own."""
+        return shape
 
     def direct(
         self, gradient: Any, slots: Mapping[str, Any], t: Any

@@ -2,10 +2,16 @@
 
 from typing import Any
 
+from nagd_keras.directions.adaptive import Adaptive
 from nagd_keras.directions.direction import Direction
 from nagd_keras.directions.gradient import Gradient
+from nagd_keras.directions.orthogonal import Orthogonal
 
-NAMED: dict[str, type[Direction]] = {"gradient": Gradient}
+NAMED: dict[str, type[Direction]] = {
+    "gradient": Gradient,
+    "adaptive": Adaptive,
+    "orthogonal": Orthogonal,
+}
 
 
 def named_direction(given: Any) -> Direction:

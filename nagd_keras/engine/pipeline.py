@@ -39,9 +39,11 @@ class Pipeline:
         self._directs = type(direction).direct is not Direction.direct  # else it is the gradient
         self._restart, self._skip, self._lazy = restart, skip, lazy
         self._dtypes: list[str] = []
+        self._directions: Sequence[Direction] = ()
 
-    def settle(self, variables: Sequence[Any]) -> None:
-        """Takes the variables that the optimizer is built for."""
+    def settle(self, variables: Sequence[Any], directions: Sequence[Direction]) -> None:
+        """Takes the variables that the optimizer is built for, and the direction of each."""
+        self._directions = directions
         pairs = zip(variables, self._state.slots[DISPLACEMENT], strict=True)
         self._dtypes = ["" if s is None else computed_in(w, s) for w, s in pairs]
 
@@ -165,16 +167,17 @@ class Pipeline:
             kind = Kind(self._dtypes[i], self._state.factors[i], decay)
             if kind.factor == 0:  # Whatever the gradient; the displacement never leaves zero.
                 continue
-            scale = clipping.scale if clipping.scales is None else clipping.scales[n]
-            if self._directs:
-                gradient = self._directed(gradient, i, kind, scale, clipping.bound)
             if kind not in common:
                 common[kind] = self._coefficients(values, kind, clipping)
-            c, scale = common[kind], None
-            if clipping.scales is not None and not self._directs:
+            c, scale, slope = common[kind], None, None
+            if self._directs:
+                scale = clipping.scale if clipping.scales is None else clipping.scales[n]
+                slope = self._clipped(gradient, kind, scale, clipping.bound)
+                gradient, scale = self._directed(slope, i, kind), None
+            elif clipping.scales is not None:
                 scale = _cast(clipping.scales[n], kind.dtype)
                 c = c.scaled(scale)
-            steps.append(Step(variable, slots[i], gradient, c, scale))
+            steps.append(Step(variable, slots[i], gradient, c, scale, slope))
         return steps
 
     def _coefficients(
@@ -191,21 +194,28 @@ class Pipeline:
         c = coefficients(step, m, decay, bound)
         return c if clipping.scale is None else c.scaled(_cast(clipping.scale, kind.dtype))
 
-    def _directed(self, gradient: Any, place: int, kind: Kind, scale: Any, bound: Any) -> Any:
-        """Returns the direction of a variable, and keeps what the direction remembers of it."""
+    def _clipped(self, gradient: Any, kind: Kind, scale: Any, bound: Any) -> Any:
+        """Returns a gradient as a direction takes it."""
         gradient = keras.ops.cast(gradient, kind.dtype)
         if scale is not None:
             gradient = gradient * _cast(scale, kind.dtype)
-        slots = {name: self._state.slots[name][place] for name in self._direction.slots}
+        return bounded(gradient, bound)
+
+    def _directed(self, gradient: Any, place: int, kind: Kind) -> Any:
+        """Returns the direction of a variable, and keeps what the direction remembers of it."""
+        way = self._directions[place]
+        slots = {name: self._state.slots[name][place] for name in way.slots}
         before = {name: keras.ops.cast(tensor(s), kind.dtype) for name, s in slots.items()}
         t = keras.ops.cast(self._state.scalars["updates"].value + 1, kind.dtype)
-        direction, after = self._direction.direct(bounded(gradient, bound), before, t)
+        direction, after = way.direct(gradient, before, t)
         for name, slot in slots.items():
             current.assign(slot, keras.ops.cast(after[name], slot.dtype))
         return direction
 
     def _run(self, steps: Sequence[Step], restart: Restart | None = None) -> Any:
-        update = kernels.update if current.in_place() else formula.update
+        # The kernels decide by what the step goes along, which here is not the gradient.
+        plain = restart is not None and self._directs
+        update = kernels.update if current.in_place() and not plain else formula.update
         return update(steps, self._lazy, restart)
 
     def _decides(

@@ -15,13 +15,23 @@ class Kind(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The update of one variable; the scale, which the coefficients have, is that of its norm."""
+    """The update of one variable.
+
+    Attributes:
+        variable: the model's variable.
+        displacement: its displacement.
+        gradient: what the step goes along: the gradient, or what a direction makes of it.
+        coefficients: of the update.
+        scale: by which the gradient's norm is clipped; the coefficients have it already.
+        slope: the clipped gradient, where the step goes along something else.
+    """
 
     variable: Any
     displacement: Any
     gradient: Any
     coefficients: Coefficients
     scale: Any = None
+    slope: Any = None
 
 
 class Restart(NamedTuple):

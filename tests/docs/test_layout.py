@@ -26,7 +26,7 @@ LAYERS = {
     "arguments": {"hyperparameters"},
     "multipliers": {"arguments"},
     "backends": {"backends", "keras_private", "tensors"},
-    "directions": {"directions", "rules"},
+    "directions": {"arguments", "directions", "rules"},
     "state": {"backends", "hyperparameters", "keras_private", "rules", "state", "tensors"},
     "engine": {"backends", "directions", "engine", "keras_private", "rules", "state", "tensors"},
     "nagd": {

@@ -55,18 +55,18 @@ class Reference:
         mu = self._now("momentum", self.mu, self.age + 1)
         decay = settings.get("weight_decay", 0.0)
         self.updates += 1
+        length = eps if self.member.rule is None else eps * (1 - mu)
         factors = settings.get("learning_rate_multipliers", {})
-        velocities, ds = [], []
+        velocities = []
         for i, g in enumerate(gs):
             d = g
             if self.member.rule is not None:
                 d, self.slots[i] = self.member.rule(g, self.slots[i], self.updates)
-            e = eps * factors.get(f"x{i}", 1.0)
-            velocities.append(self.ss[i] - e * d)
-            ds.append(d)
-            self.ws[i] = self.ws[i] - e * decay * self.ws[i] - e * d
+            factor = factors.get(f"x{i}", 1.0)
+            velocities.append(self.ss[i] - factor * length * d)
+            self.ws[i] = self.ws[i] - factor * (eps * decay * self.ws[i] + length * d)
         self.ss = [mu * v for v in velocities]
-        restart = self._restarts(ds, velocities, mu)
+        restart = self._restarts(gs, velocities, mu)
         if restart:
             self.ss = [np.zeros_like(s) for s in self.ss]
         self.ws = [w + s for w, s in zip(self.ws, self.ss, strict=True)]
@@ -77,10 +77,10 @@ class Reference:
         given = self.member.settings.get(name, number)
         return float(given(step)) if callable(given) else given
 
-    def _restarts(self, ds: list[np.ndarray], velocities: list[np.ndarray], mu: float) -> bool:
+    def _restarts(self, gs: list[np.ndarray], velocities: list[np.ndarray], mu: float) -> bool:
         scheme = self.member.settings.get("restart")
         if scheme == "gradient":
-            return sum(np.vdot(d, mu * v) for d, v in zip(ds, velocities, strict=True)) > 0
+            return sum(np.vdot(g, mu * v) for g, v in zip(gs, velocities, strict=True)) > 0
         before = self.speed
         speed = np.sqrt(sum(np.vdot(v, v) for v in velocities))
         self.speed = speed if mu else np.nan

@@ -122,6 +122,7 @@ KEPT = {
         "test_a_new_head_keeps_the_state_of_the_body": 5,
     },
     "tests/directions/test_family.py": {
+        "test_a_config_makes_the_same_optimizer": 12,
         "test_every_step_is_the_references_with_a_reload_half_way": 12,
     },
     "tests/docs/test_examples.py": {

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras import ops
 
+from nagd_keras.backends.current import current
 from nagd_keras.engine.step import Restart, Step
 from nagd_keras.rules.nesterov import bounded, nesterov_update, next_displacement
 from nagd_keras.rules.restart import factors, weighted
@@ -27,21 +28,22 @@ def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = 
         # What it is decided by costs a pass of its own; to undo would cost copies.
         restarts = restart.decide([_product(restart.scheme, step) for step in steps])
         for s in restart.others:
-            s.assign(ops.where(restarts, ops.zeros_like(tensor(s)), tensor(s)))
+            current.assign(s, ops.where(restarts, ops.zeros_like(tensor(s)), tensor(s)))
         steps = [s._replace(coefficients=s.coefficients.restarted(restarts)) for s in steps]
-    for w, s, g, c, _ in steps:
+    for w, s, g, c, *_ in steps:
         w_now, s_now, g_now = (ops.cast(x, c.step.dtype) for x in (w, s, g))
         w_next, s_next = nesterov_update(w_now, s_now, g_now, c)
-        s.assign(ops.cast(s_next, s.dtype))
-        w.assign(ops.cast(w_next, w.dtype))
+        current.assign(s, ops.cast(s_next, s.dtype))
+        current.assign(w, ops.cast(w_next, w.dtype))
     return restarts
 
 
 def _product(scheme: str, step: Step) -> Any:
     """Returns a restart scheme's inner product for a variable, before its update."""
-    _, s, g, c, scale = step
+    _, s, g, c, scale, slope = step
     s_now, g_now = (ops.cast(x, c.step.dtype) for x in (s, g))
-    a, b = factors(scheme, bounded(g_now, c.bound), next_displacement(s_now, g_now, c))
+    slope = bounded(g_now, c.bound) if slope is None else slope
+    a, b = factors(scheme, slope, next_displacement(s_now, g_now, c))
     return weighted(scheme, ops.sum(a * b), scale)
 
 

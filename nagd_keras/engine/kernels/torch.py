@@ -35,7 +35,7 @@ TYPES = torch.nn.Parameter, torch.Tensor
 def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = None) -> Any:
     """Makes the update of each variable in place; see the formula's `update`."""
     scheme = None if restart is None else restart.scheme
-    tensors = [(_tensor(w), _tensor(s), g, c, scale) for w, s, g, c, scale in steps]
+    tensors = [(_tensor(w), _tensor(s), g, c, scale) for w, s, g, c, scale, _ in steps]
     products = update_tensors(tensors, scheme)
     if restart is None:
         return None

@@ -1,0 +1,145 @@
+"""For matrices: all directions alike."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from nagd_keras.arguments import boolean, expressions, positive, value
+from nagd_keras.directions.adaptive import Adaptive, averaged
+from nagd_keras.directions.direction import Direction
+from nagd_keras.rules.layouts import Layout, layouts
+from nagd_keras.rules.newton_schulz import QUINTIC, TINY, orthogonalized
+
+
+@keras.saving.register_keras_serializable(package="nagd_keras")
+class Orthogonal(Adaptive):
+    r"""For matrices an average of the gradient with all its singular values brought to 1.
+
+    With the average $M_t = b M_{t-1} + (1 - b) g_t$, looked ahead, $u_t = b M_t + (1 - b) g_t$, its
+    orthogonal factor $O_t$ and the mean of squares $q$ of each output's column of $O_t$, averaged
+    with $\beta_2$,
+
+    $$d_t = c \sqrt{\max(\mathrm{rows}, \mathrm{columns})} \;
+      \frac{\|O_t\|}{\|O_t / \sqrt{q_t}\|} \, \frac{O_t}{\sqrt{q_t}}, \qquad
+      e_t = \varepsilon_t (1 - \mu_{t+1}).$$
+
+    What is no matrix goes along `Adaptive`: embeddings, vectors, and what `exclude` names.
+    `describe` says what is cut how.
+
+    Args:
+        beta: $b$, in [0, 1); with 0 there is no average, and one slot less.
+        beta_2: $\beta_2$, in [0, 1), here and for `Adaptive`.
+        epsilon: of `Adaptive`.
+        scale: $c$, above 0. With 0.2 an element's step is about as long as Adam's.
+        normalize: whether the outputs of a matrix are brought to one length.
+        exclude: regular expressions; a variable in whose path one is found (`re.search`) is no
+            matrix.
+
+    Raises:
+        TypeError, ValueError: for anything else.
+
+    Example:
+        >>> import keras
+        >>> from nagd_keras import NAGD, directions
+        >>> optimizer = NAGD(direction=directions.Orthogonal(exclude=["head"]))
+        >>> dense = keras.layers.Dense(4, name="hidden")
+        >>> dense.build((None, 3))
+        >>> for path, what in optimizer.direction.describe(dense.variables):
+        ...     print(path, what)
+        hidden/kernel 1 of 3 x 4
+        hidden/bias adaptive
+
+    References:
+        Jordan et al. (2024), Muon: An optimizer for hidden layers in neural networks; Li et al.
+        (2025), NorMuon, algorithm 1.
+    """
+
+    learning_rate, momentum = 0.01, 0.8
+
+    def __init__(
+        self,
+        beta: float = 0.8,
+        beta_2: float = 0.99,
+        epsilon: float = 1e-6,
+        scale: float = 0.2,
+        normalize: bool = True,
+        exclude: Sequence[str] = (),
+    ) -> None:
+        super().__init__(beta_2, epsilon)
+        self.beta, self.scale = value("beta", beta, 1.0), positive("scale", scale)
+        self.normalize = boolean("normalize", normalize)
+        self.exclude = expressions("exclude", exclude)
+
+    def for_variables(self, paths: Sequence[str], shapes: Sequence[Any]) -> list[Direction]:
+        """Returns the direction of each: this one for matrices, `Adaptive` for what is none."""
+        for pattern in self.exclude:
+            if not any(pattern.search(path) for path in paths):
+                raise ValueError(
+                    f"`exclude` has {pattern.pattern!r}, which is found in the path of no "
+                    f"variable. The paths: {', '.join(paths)}. Correct it, or leave it out."
+                )
+        other = Adaptive(self.beta_2, self.epsilon)
+        return [
+            other if layout is None else _Matrices(self, layout, tuple(shape))
+            for layout, shape in zip(self._layouts(paths, shapes), shapes, strict=True)
+        ]
+
+    def describe(self, variables: Sequence[Any]) -> list[tuple[str, str]]:
+        """Returns the path of each variable, and how it is cut: "4 of 16 x 32", or "adaptive"."""
+        paths = [variable.path for variable in variables]
+        found = self._layouts(paths, [tuple(v.shape) for v in variables])
+        return [(path, str(x or "adaptive")) for path, x in zip(paths, found, strict=True)]
+
+    def _layouts(self, paths: Sequence[str], shapes: Sequence[Any]) -> list[Layout | None]:
+        found = layouts(paths, shapes)
+        for place, path in enumerate(paths):
+            if any(pattern.search(path) for pattern in self.exclude):
+                found[place] = None
+        return found
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make this direction again."""
+        own = {name: getattr(self, name) for name in ("beta", "scale", "normalize")}
+        return {**super().get_config(), **own, "exclude": [x.pattern for x in self.exclude]}
+
+
+class _Matrices(Direction):
+    """The direction of one variable that is cut into matrices."""
+
+    def __init__(self, settings: Orthogonal, layout: Layout, shape: tuple[int, ...]) -> None:
+        self._settings, self._layout, self._shape = settings, layout, shape
+        slots = {"gradient_average": settings.beta > 0, "output_mean_square": settings.normalize}
+        self.slots = tuple(name for name, used in slots.items() if used)
+
+    def slot_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Returns the variable's shape, or that of one number an output."""
+        numbers = (self._layout.number, self._layout.columns)
+        return numbers if name == "output_mean_square" else shape
+
+    def direct(
+        self, gradient: Any, slots: Mapping[str, Any], t: Any
+    ) -> tuple[Any, Mapping[str, Any]]:
+        """Returns the direction and the new averages."""
+        settings, layout, after = self._settings, self._layout, {}
+        ahead = gradient
+        if settings.beta > 0:
+            average = averaged(slots["gradient_average"], gradient, settings.beta)
+            after["gradient_average"] = average
+            ahead = averaged(average, gradient, settings.beta)
+        step = orthogonalized(layout.cut(ahead), QUINTIC)
+        if settings.normalize:
+            squares = ops.mean(ops.square(step), axis=-2)
+            mean = averaged(slots["output_mean_square"], squares, settings.beta_2)
+            after["output_mean_square"] = mean
+            step = _alike(step, mean)
+        scale = settings.scale * max(layout.rows, layout.columns) ** 0.5
+        return layout.joined(scale * step, self._shape), after
+
+
+def _alike(step: Any, mean_squares: Any) -> Any:
+    """Returns matrices with outputs of one length, whose norms stay."""
+    even = step / ops.maximum(ops.sqrt(mean_squares), TINY)[:, None, :]
+    norms = [ops.sqrt(ops.sum(ops.square(x), axis=(-2, -1), keepdims=True)) for x in (step, even)]
+    return even * (norms[0] / ops.maximum(norms[1], TINY))
