@@ -21,7 +21,8 @@ def adopt(model: Any) -> Any:
     The optimizer is converted with all its state as `from_keras_sgd` says, also within the
     `LossScaleOptimizer` of mixed_float16, whose scale and count are kept. Loss, metrics and all
     other settings of `compile` stay the same objects. The next steps are those of SGD, to
-    rounding: with velocity $v$, momentum $\mu$ and displacement $s = \mu v$. Afterwards
+    rounding: with velocity $v$, momentum $\mu$ and displacement $s = \mu v$. Warns where there
+    are no velocities, which Keras does not load from its older format (.h5). Afterwards
     `model.save` records NAGD. Call it between two calls of `fit`, not in a callback.
 
     Args:
