@@ -12,6 +12,7 @@ from nagd_keras import keras_private as private
 from nagd_keras.arguments import REAL_DTYPES, boolean, choice, count, no_others, optional
 from nagd_keras.backends.current import current
 from nagd_keras.directions.direction import Direction
+from nagd_keras.directions.gradient import Gradient
 from nagd_keras.directions.named import named_direction
 from nagd_keras.engine.averages import overwrite
 from nagd_keras.engine.gradients import check_complex, check_gradients, check_lazy
@@ -188,7 +189,7 @@ class NAGD(keras.optimizers.Optimizer):
             count, "gradient_accumulation_steps", gradient_accumulation_steps, least=2
         )
         if sparse_updates == "lazy":
-            check_lazy(gradient_accumulation_steps, restart)
+            check_lazy(gradient_accumulation_steps, restart, type(direction) is not Gradient)
         super().__init__(
             # A callable keeps the base class from making a variable of its own, of 16 bits perhaps.
             learning_rate=float,
@@ -394,9 +395,8 @@ class NAGD(keras.optimizers.Optimizer):
     def variables(self) -> list[Any]:
         """The optimizer's variables: numbers first, then the slots, one kind after the other.
 
-        To begin anew, call `reset_momentum`. If all are set to zero instead, the numbers become
-        those that the optimizer was made with; those that were set stay, if the variables with
-        "learning_rate" in their name are left out. In one variable they are all together.
+        To begin anew, call `reset_momentum`. Who sets them to zero instead leaves out the variable
+        with "learning_rate" in its name: it has all settings.
         """
         return self.state.variables()
 

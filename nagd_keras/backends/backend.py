@@ -125,6 +125,14 @@ class Backend:
         """
         return nullcontext()
 
+    def rows_of(self, variable: Any, gradient: Any) -> Any:
+        """Returns the rows of a variable that a gradient has, or all of it."""
+        return tensor(variable)
+
+    def assign_rows(self, variable: Any, gradient: Any, values: Any) -> None:
+        """Sets the rows of a variable that a gradient has, or all of it."""
+        self.assign(variable, values)
+
     # Replicas and compiled steps
 
     def unconverted(self, method: Method) -> Method:

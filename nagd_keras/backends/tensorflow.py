@@ -98,6 +98,23 @@ class TensorFlow(Backend):
         waiting: AbstractContextManager[Any] = tf.control_dependencies([there])
         return waiting
 
+    def rows_of(self, variable: Any, gradient: Any) -> Any:
+        """Returns the rows of a variable that a gradient has, or all of it."""
+        if not isinstance(gradient, tf.IndexedSlices):
+            return super().rows_of(variable, gradient)
+        last = variable.shape[0] - 1  # Free places stand for rows after the last.
+        return tf.gather(native(variable), tf.minimum(gradient.indices, last))
+
+    def assign_rows(self, variable: Any, gradient: Any, values: Any) -> None:
+        """Sets the rows of a variable that a gradient has, or all of it."""
+        if not isinstance(gradient, tf.IndexedSlices):
+            super().assign_rows(variable, gradient, values)
+            return
+        there = gradient.indices < variable.shape[0]
+        rows, values = (tf.boolean_mask(x, there) for x in (gradient.indices, values))
+        handle = native(variable).handle
+        tf.raw_ops.ResourceScatterUpdate(resource=handle, indices=rows, updates=values)
+
     # Replicas and compiled steps
 
     def unconverted(self, method: Method) -> Method:

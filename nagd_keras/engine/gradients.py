@@ -57,8 +57,8 @@ def check_complex(variables: Sequence[Any], **settings: Any) -> None:
             )
 
 
-def check_lazy(accumulation: Any, restart: str | None) -> None:
-    """Raises ValueError where lazy updates cannot be made."""
+def check_lazy(accumulation: Any, restart: str | None, directs: bool) -> None:
+    """Raises ValueError where lazy updates cannot be made; `directs` not along the gradient."""
     if not current.knows_rows:
         raise ValueError(
             f"On Keras' {keras.backend.backend()} backend gradients do not tell which rows of an "
@@ -66,7 +66,7 @@ def check_lazy(accumulation: Any, restart: str | None) -> None:
             "the tensorflow backend."
         )
     others = {"gradient_accumulation_steps": accumulation}
-    others |= {"restart": restart} if restart == SPEED else {}
+    others |= {"restart": restart} if restart == SPEED or directs else {}
     for name, given in others.items():
         if given:
             raise ValueError(

@@ -80,7 +80,7 @@ class Pipeline:
         # batch, and the result does not depend on how many they are.
         gradients = current.summed_over_replicas(list(gradients))
         rows = current.in_place() and not optimizer.gradient_accumulation_steps
-        rows = rows and not self._directs
+        rows = rows and (self._lazy or not self._directs)
         received = [
             current.received(g, tuple(v.shape), rows, self._lazy)
             for g, v in zip(gradients, variables, strict=True)
@@ -196,21 +196,25 @@ class Pipeline:
 
     def _clipped(self, gradient: Any, kind: Kind, scale: Any, bound: Any) -> Any:
         """Returns a gradient as a direction takes it."""
-        gradient = keras.ops.cast(gradient, kind.dtype)
+        values = keras.ops.cast(current.values(gradient), kind.dtype)
         if scale is not None:
-            gradient = gradient * _cast(scale, kind.dtype)
-        return bounded(gradient, bound)
+            values = values * _cast(scale, kind.dtype)
+        return current.with_values(gradient, bounded(values, bound))
 
     def _directed(self, gradient: Any, place: int, kind: Kind) -> Any:
-        """Returns the direction of a variable, and keeps what the direction remembers of it."""
+        """Returns the direction of a variable, and keeps what the direction remembers of it.
+
+        Where the gradient has some rows only, that is done to these.
+        """
         way = self._directions[place]
         slots = {name: self._state.slots[name][place] for name in way.slots}
-        before = {name: keras.ops.cast(tensor(s), kind.dtype) for name, s in slots.items()}
+        before = {name: current.rows_of(s, gradient) for name, s in slots.items()}
+        before = {name: keras.ops.cast(x, kind.dtype) for name, x in before.items()}
         t = keras.ops.cast(self._state.scalars["updates"].value + 1, kind.dtype)
-        direction, after = way.direct(gradient, before, t)
+        direction, after = way.direct(current.values(gradient), before, t)
         for name, slot in slots.items():
-            current.assign(slot, keras.ops.cast(after[name], slot.dtype))
-        return direction
+            current.assign_rows(slot, gradient, keras.ops.cast(after[name], slot.dtype))
+        return current.with_values(gradient, direction)
 
     def _run(self, steps: Sequence[Step], restart: Restart | None = None) -> Any:
         # The kernels decide by what the step goes along, which here is not the gradient.

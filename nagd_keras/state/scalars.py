@@ -3,9 +3,8 @@
 Each variable that a training step is handed costs as much as the update of a small layer. So all
 counters are one integer variable, and all other numbers one float variable.
 
-Who begins anew sets all of an optimizer's variables to zero, or all but those with "learning_rate"
-in their name. So the float variable has that in its name, and zeros in it stand for what the
-numbers start with.
+People begin anew by setting an optimizer's variables to zero, all but those with "learning_rate" in
+their name. So the float variable, which has all settings, has that in its name.
 """
 
 import operator
@@ -38,7 +37,6 @@ class Scalars:
         self._starts: dict[str, dict[str, float]] = {COUNTERS: {}, NUMBERS: {}}
         self.unused: set[str] = set()
         self.variables: dict[str, Any] = {}
-        self._begin: dict[str, Any] = {}  # as the variables began
 
     def count(self, name: str) -> None:
         """Declares a counter, which starts at 0."""
@@ -52,7 +50,7 @@ class Scalars:
         """Makes the two variables by the optimizer's `add_variable`."""
         for name, dtype in ((COUNTERS, "int"), (NUMBERS, self._dtype)):
             dtype = keras.backend.standardize_dtype(dtype)
-            starts = self._begin[name] = np.asarray([*self._starts[name].values()], dtype)
+            starts = np.asarray([*self._starts[name].values()], dtype)
             self.variables[name] = add_variable(
                 shape=starts.shape,
                 # As an array of the final dtype: a Python float would pass through float32.
@@ -72,7 +70,7 @@ class Scalars:
         """Returns a number, to be read and set."""
         vector = COUNTERS if name in self._starts[COUNTERS] else NUMBERS
         place = [*self._starts[vector]].index(name)
-        return Scalar(self.variables[vector], place, name, self._begin[vector])
+        return Scalar(self.variables[vector], place, name)
 
     def used(self) -> dict[str, "Scalar"]:
         """Returns the numbers that are in use."""
@@ -81,11 +79,8 @@ class Scalars:
 
     def read(self, vector: str) -> dict[str, Any]:
         """Returns all numbers of a variable, read at once, for the arithmetic of an update."""
-        values, begin = current.read(self.variables[vector]), self._begin[vector]
-        if isinstance(values, list):
-            values = values if any(values) else begin.tolist()
-        else:
-            values = keras.ops.unstack(_begun(values, begin))
+        values = current.read(self.variables[vector])
+        values = values if isinstance(values, list) else keras.ops.unstack(values)
         return dict(zip(self._starts[vector], values, strict=True))
 
     def write(self, vector: str, now: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
@@ -113,9 +108,9 @@ class Scalar:
 
     shape, ndim = (), 0
 
-    def __init__(self, variable: Any, place: int, name: str, begin: Any) -> None:
-        """Takes the place of the number in the variable, and the array that this began with."""
-        self.variable, self.place, self.name, self._begin = variable, place, name, begin
+    def __init__(self, variable: Any, place: int, name: str) -> None:
+        """Takes the place of the number in the variable."""
+        self.variable, self.place, self.name = variable, place, name
 
     @property
     def dtype(self) -> Any:
@@ -125,14 +120,11 @@ class Scalar:
     @property
     def value(self) -> Any:
         """The present value, as a tensor."""
-        return self._all()[self.place]
-
-    def _all(self) -> Any:
-        return _begun(tensor(self.variable), self._begin)
+        return tensor(self.variable)[self.place]
 
     def numpy(self) -> Any:
         """Returns the present value as a NumPy array."""
-        return np.asarray(keras.ops.convert_to_numpy(self._all()))[self.place]
+        return np.asarray(keras.ops.convert_to_numpy(self.variable))[self.place]
 
     @current.unconverted
     def assign(self, value: Any) -> None:
@@ -141,7 +133,7 @@ class Scalar:
         if not is_symbolic(value):
             value = np.asarray(value, self.dtype)
         value = keras.ops.cast(value, self.dtype)
-        self.variable.assign(keras.ops.where(here, value, self._all()))
+        self.variable.assign(keras.ops.where(here, value, tensor(self.variable)))
 
     @current.unconverted
     def assign_add(self, value: Any) -> None:
@@ -180,11 +172,6 @@ class Scalar:
 
     def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
         return self.value if dtype is None else keras.ops.cast(self.value, dtype.name)
-
-
-def _begun(values: Any, begin: Any) -> Any:
-    """Returns the values of a variable, or if all are zero those that it began with."""
-    return keras.ops.where(keras.ops.any(values), values, begin) if begin.any() else values
 
 
 def _with(function: Callable[[Any, Any], Any]) -> Callable[[Scalar, Any], Any]:

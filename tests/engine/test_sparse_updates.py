@@ -125,6 +125,37 @@ def test_lazy_in_fit(rng, how):
 
 
 @on_tensorflow
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_lazy_adaptive_step_is_that_of_the_rows(compiled, rng):
+    """Of a table of those rows alone, whatever the others; these keep all that they have."""
+    rows = np.array([7, 2, 9])
+    start = rng.normal(size=(12, 3)).astype("float32")
+    settings = {"learning_rate": 0.1, "direction": "adaptive", "global_clipnorm": 2.0}
+    lazy, dense = NAGD(**settings, sparse_updates="lazy"), NAGD(**settings)
+    table, small = keras.Variable(start), keras.Variable(start[rows])
+    for optimizer, variable in ((lazy, table), (dense, small)):
+        optimizer.build([variable])
+
+    def apply(values):
+        twice = tf.concat([values / 2, values / 2], 0)  # Rows that are looked up twice.
+        slices = tf.IndexedSlices(twice, tf.constant(np.tile(rows, 2)), tf.constant([12, 3]))
+        lazy.apply([slices], [table])
+
+    apply = tf.function(apply) if compiled else apply
+    for _ in range(6):
+        values = tf.constant(rng.normal(size=(3, 3)).astype("float32"))
+        apply(values)
+        dense.apply([values], [small])
+        assert_close(to_float64(table)[rows], to_float64(small), TRAJECTORY["float32"])
+    others = np.setdiff1d(np.arange(12), rows)
+    np.testing.assert_array_equal(to_float64(table)[others], start[others])
+    for kind in ("mean_square", "displacement"):
+        one, two = (to_float64(o.state.slots[kind][0]) for o in (lazy, dense))
+        assert_close(one[rows], two, TRAJECTORY["float32"])
+        assert not one[others].any()
+
+
+@on_tensorflow
 def test_lazy_equals_dense_where_all_rows_are_looked_up(rng):
     x, y = rng.integers(0, 20, size=(64, 3)), rng.normal(size=(64, 1))
     x[:8, :] = np.resize(np.arange(20), (8, 3))
