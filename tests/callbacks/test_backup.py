@@ -38,6 +38,7 @@ def with_dropout():
 
 def run(make, listed, optimizer=None, x=None, y=None, seed=0, **settings):
     """Trains a new model, as a new process does."""
+    keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     model = make()
     model.compile(optimizer or NAGD(0.05), "mse", run_eagerly=True, jit_compile=False)
