@@ -62,13 +62,15 @@ class NAGD(keras.optimizers.Optimizer):
             is called when a step is compiled: on TensorFlow a variable that it returns is followed,
             a Python number (and on JAX, anything) is frozen. In a compiled step what schedules and
             callables give is not checked against the range.
-        direction: what a step goes along: "gradient", or an object of `nagd_keras.directions`.
+        direction: what a step goes along: "gradient", "adaptive", "orthogonal", or an object of
+            `nagd_keras.directions`.
         weight_decay: $\lambda$, in $[0, \infty)$: None, or a number, a schedule (read as the
             learning rate's is) or a callable. Decoupled: $w \leftarrow w - \varepsilon\lambda w$
             before the update; it never enters the displacement. Pass 0.0 to raise it later.
         restart: None, or the scheme by which the momentum is reset within an update, over all
             variables together: "gradient" where the displacement leads uphill,
-            $\langle g_t, s_{t+1} \rangle > 0$, or "speed" where the iterate slows down,
+            $\langle g_t, s_{t+1} \rangle > 0$, whatever the direction, or "speed" where the
+            iterate slows down,
             $\|v_{t+1}\| < \|v_t\|$, from the tenth update since the last restart on. A restart
             makes $s_{t+1} = 0$, and the age 0, so that a momentum schedule starts anew. For
             gradients without noise: with `schedules.NesterovMomentum()` it finds the rate of the

@@ -40,10 +40,13 @@ class Pipeline:
         self._restart, self._skip, self._lazy = restart, skip, lazy
         self._dtypes: list[str] = []
         self._directions: Sequence[Direction] = ()
+        self._direct: list[Any] = []  # how each is computed
 
     def settle(self, variables: Sequence[Any], directions: Sequence[Direction]) -> None:
         """Takes the variables that the optimizer is built for, and the direction of each."""
         self._directions = directions
+        direct_for = kernels.direct_for if current.in_place() else formula.direct_for
+        self._direct = [direct_for(*pair) for pair in zip(directions, variables, strict=True)]
         pairs = zip(variables, self._state.slots[DISPLACEMENT], strict=True)
         self._dtypes = ["" if s is None else computed_in(w, s) for w, s in pairs]
 
@@ -211,7 +214,7 @@ class Pipeline:
         before = {name: current.rows_of(s, gradient) for name, s in slots.items()}
         before = {name: keras.ops.cast(x, kind.dtype) for name, x in before.items()}
         t = keras.ops.cast(self._state.scalars["updates"].value + 1, kind.dtype)
-        direction, after = way.direct(current.values(gradient), before, t)
+        direction, after = self._direct[place](current.values(gradient), before, t)
         for name, slot in slots.items():
             current.assign_rows(slot, gradient, keras.ops.cast(after[name], slot.dtype))
         return current.with_values(gradient, direction)

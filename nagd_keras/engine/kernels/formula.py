@@ -6,6 +6,7 @@ from typing import Any
 from keras import ops
 
 from nagd_keras.backends.current import current
+from nagd_keras.directions.direction import Direction
 from nagd_keras.engine.step import Restart, Step
 from nagd_keras.rules.nesterov import bounded, nesterov_update, next_displacement
 from nagd_keras.rules.restart import factors, weighted
@@ -45,6 +46,11 @@ def _product(scheme: str, step: Step) -> Any:
     slope = bounded(g_now, c.bound) if slope is None else slope
     a, b = factors(scheme, slope, next_displacement(s_now, g_now, c))
     return weighted(scheme, ops.sum(a * b), scale)
+
+
+def direct_for(direction: Direction, variable: Any) -> Any:
+    """Returns the function `Direction.direct` for a variable."""
+    return direction.direct
 
 
 def sum_of_squares(x: Any) -> Any:

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from nagd_keras.backends.tensorflow import native
+from nagd_keras.directions.direction import Direction
 from nagd_keras.engine.kernels import tensorflow_chunks as chunks
 from nagd_keras.engine.step import Restart, Step
 from nagd_keras.rules.nesterov import Coefficients, bounded, nesterov_update
@@ -23,6 +24,8 @@ from nagd_keras.tensors import real_parts
 
 # From this number of elements on a pass over memory costs more than to call a compiled function.
 LARGE = 2**22
+# From this number of elements on, to compile a direction's many operations into one pays.
+FUSED = 2**14
 # XLA walks through pieces in one thread, but finds each in the cache the second time that it needs
 # it. Two threads that have to wait for memory twice are slower than that; more may not be.
 FEW_THREADS = 2
@@ -51,6 +54,15 @@ def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
         few = ops_can and _threads() <= FEW_THREADS
         return Way.CHUNKED if few and chunks.can(size) else Way.COMPILED
     return Way.TRAINING_OPS if ops_can else Way.FORMULA
+
+
+def direct_for(direction: Direction, variable: Any) -> Any:
+    """Returns the function `Direction.direct` for a variable: compiled, if that is large."""
+    w = native(variable)
+    if (w.shape.num_elements() or 0) < FUSED or not (_on_cpu(w) and _compiles()):
+        return direction.direct
+    # One function a variable: TensorFlow warns of a function that it traces for many shapes.
+    return tf.function(direction.direct, jit_compile=True, autograph=False, reduce_retracing=True)
 
 
 def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = None) -> Any:

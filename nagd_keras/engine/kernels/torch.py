@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import keras
 import torch
 
+from nagd_keras.directions.direction import Direction
 from nagd_keras.engine.step import Restart, Step
 from nagd_keras.keras_private import raw_value
 from nagd_keras.rules.nesterov import Coefficients, nesterov_update
@@ -54,6 +55,11 @@ def _begin_anew(steps: Sequence[Step], others: Sequence[Any]) -> None:
         s.zero_()
     for s in others:
         _tensor(s).zero_()
+
+
+def direct_for(direction: Direction, variable: Any) -> Any:
+    """Returns the function `Direction.direct` for a variable."""
+    return torch.no_grad()(direction.direct)
 
 
 def sum_of_squares(x: torch.Tensor) -> torch.Tensor:
