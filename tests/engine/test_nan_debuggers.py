@@ -72,3 +72,21 @@ def test_a_norm_that_is_not_known():
     assert math.isnan(optimizer.gradient_norm)
     optimizer.build([keras.Variable(np.ones(2, "float32"))])
     assert math.isnan(optimizer.gradient_norm)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="there, functions are compiled within others")
+def test_a_large_variable(monkeypatch):
+    """XLA, which compiles the update of one, does not know the operations of the debugger."""
+    import tensorflow as tf
+
+    from nagd_keras.engine.kernels import tensorflow as kernels
+
+    monkeypatch.setattr(kernels, "LARGE", 1)
+    kernels._compiles.cache_clear()
+    x = keras.Variable(np.ones(4, "float32"))
+    optimizer = NAGD(0.5, 0.0)
+    optimizer.build([x])
+    step = tf.function(lambda g: optimizer.apply([g]), autograph=False)
+    step(tf.ones(4))
+    kernels._compiles.cache_clear()
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(x), 0.5)

@@ -236,10 +236,10 @@ def _threads() -> int:
 
 @cache
 def _compiles() -> bool:
-    """Whether this TensorFlow has XLA, which some builds lack."""
+    """Whether XLA compiles here: some builds lack it, and it knows no debugger of numerics."""
     try:
         with tf.init_scope(), tf.device("cpu"):
-            tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.constant(0))
+            tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.constant(0.0))
     except tf.errors.OpError:
         return False
     return True
