@@ -242,7 +242,9 @@ class NAGD(keras.optimizers.Optimizer):
         if self.built or not variables:
             return
         current.check_scope(private.strategy(self), variables)
-        check_complex(variables, clipvalue=self.clipvalue, slot_dtype=self._slot_dtype)
+        other = None if type(self._direction) is Gradient else self._direction
+        given = {"clipvalue": self.clipvalue, "slot_dtype": self._slot_dtype, "direction": other}
+        check_complex(variables, **given)
         if not self.state.from_config:
             check_found(self._multipliers, variables)
         self.state.factors = matched(self._multipliers, variables)

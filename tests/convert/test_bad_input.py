@@ -128,7 +128,7 @@ TO_KERAS = {
     "scaled schedule": (
         lambda: stepped(NAGD(SCHEDULE), learning_rate=0.25),
         ValueError,
-        ("multiplied by 0.5", "to what its schedule gives now"),
+        ("a schedule of that cannot be scaled", "1 / float(optimizer.learning_rate_scale)"),
     ),
     "iterate": (at_iterate, ValueError, ("`optimizer.swap_to_lookahead()` first",)),
     "SGD": (SGD, TypeError, ("Only a NAGD", "Received: a SGD")),

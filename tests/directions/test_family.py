@@ -175,7 +175,7 @@ def test_what_a_derived_class_adds_is_saved_and_matched(rng):
 
 @pytest.mark.parametrize("given", ["muon", None, 1, directions.Gradient])
 def test_what_is_no_direction(given):
-    with pytest.raises(ValueError, match="`direction` must be one of 'gradient', or an object of"):
+    with pytest.raises(ValueError, match=r"must be one of 'gradient', .*, or an object of"):
         NAGD(direction=given)
 
 

@@ -87,7 +87,9 @@ def model():
     x = keras.layers.SeparableConv1D(5, 3, name="separable")(x)
     x = keras.layers.LSTM(7, name="lstm", return_sequences=True)(x)
     x = keras.layers.Bidirectional(keras.layers.GRU(3, name="gru"), name="both")(x)
-    return keras.Model(inputs, [keras.layers.Dense(1, name="one")(x), keras.layers.Dense(9)(x)])
+    return keras.Model(
+        inputs, [keras.layers.Dense(1, name="one")(x), keras.layers.Dense(9, name="nine")(x)]
+    )
 
 
 CUT = {
@@ -103,7 +105,7 @@ CUT = {
     "forward_gru/gru_cell/bias": "adaptive",
     "lstm/lstm_cell/bias": "adaptive",
     "one/kernel": "adaptive",
-    "dense/kernel": "1 of 6 x 9",
+    "nine/kernel": "1 of 6 x 9",
 }
 
 
@@ -171,6 +173,12 @@ def test_a_pattern_that_excludes_nothing():
 def test_an_unknown_name():
     with pytest.raises(ValueError, match=r"'gradient', 'adaptive', 'orthogonal'.*'muon'"):
         NAGD(direction="muon")
+
+
+def test_complex_variables_are_refused():
+    variable = keras.Variable(np.ones(2, "complex64"), dtype="complex64")
+    with pytest.raises(ValueError, match="`direction` is for real variables only"):
+        NAGD(direction="adaptive").build([variable])
 
 
 def test_saved_and_loaded_with_its_settings(tmp_path, rng):

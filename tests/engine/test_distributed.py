@@ -99,9 +99,10 @@ def test_the_norm_of_the_gradient_is_that_of_the_whole_batch(found):
     assert np.all(np.isfinite(norms))
 
 
-def test_what_is_set_is_set_in_all_replicas(found):
-    assert found["live"]["momentum"][0] == [0.5, 0.5]
-    assert found["live"]["deviation"] <= AGREES
+@pytest.mark.long
+def test_what_is_set_is_set_in_all_replicas(found_long):
+    assert found_long["live"]["momentum"][0] == [0.5, 0.5]
+    assert found_long["live"]["deviation"] <= AGREES
 
 
 def test_data_of_unknown_length(found):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 from hypothesis import assume, given
+from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from nagd_keras import NAGD
@@ -59,6 +60,7 @@ def arrays(shapes, seed):
     return [rng.normal(size=shape) for shape in shapes]
 
 
+@settings_of_hypothesis(max_examples=10)
 @given(settings=CONFIGURATIONS, shapes=SHAPES, dtype=DTYPES)
 def test_the_config_gives_an_optimizer_with_the_same_next_steps(settings, shapes, dtype):
     # Keras' moving average itself fails on TensorFlow where a variable has an empty axis.

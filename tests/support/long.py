@@ -11,8 +11,28 @@ import pytest
 
 # By file and test: how many cases stay in the default run.
 KEPT = {
+    "tests/callbacks/test_backup.py": {
+        "test_a_backup_of_another_model_changes_nothing": 0,
+        "test_a_backup_of_which_bytes_have_changed_is_left_out": 0,
+        "test_a_model_that_is_built_by_its_first_batch": 0,
+        "test_an_order_that_depends_on_the_epoch": 0,
+        "test_arrays_are_shuffled_and_units_dropped_as_they_would_have_been": 0,
+        "test_callbacks_are_told_apart_by_class_and_order": 0,
+        "test_it_goes_with_our_own": 0,
+        "test_plateaus_and_the_best_epoch_are_remembered": 0,
+        "test_settings_are_those_of_the_code": 0,
+        "test_what_callbacks_know_comes_back": 1,
+    },
+    "tests/callbacks/test_bad_input.py": {
+        "test_verbosity": 5,
+        "test_what_is_refused_before_training": 8,
+        "test_what_is_set_on_the_loss_scaling_is_lost": 1,
+    },
+    "tests/callbacks/test_by_hand.py": {
+        "test_each_works_without_settings": 3,
+    },
     "tests/callbacks/test_divergence_guard.py": {
-        "test_a_bad_batch_is_as_if_it_and_the_one_before_had_not_been": 2,
+        "test_a_bad_batch_is_as_if_it_and_the_one_before_had_not_been": 1,
         "test_a_fit_from_epoch_0_has_all_rollbacks_again": 0,
         "test_a_long_report_is_cut": 0,
         "test_a_rollback_leaves_the_scale_of_losses": 0,
@@ -33,8 +53,8 @@ KEPT = {
         "test_recovery_of_several_and_its_count": 0,
         "test_skipped_updates_need_no_rollback": 0,
         "test_statistics_of_a_skipped_batch_are_those_before": 0,
-        "test_statistics_that_are_not_finite": 1,
-        "test_the_loss_of_a_batch_is_its_own": 1,
+        "test_statistics_that_are_not_finite": 0,
+        "test_the_loss_of_a_batch_is_its_own": 0,
         "test_the_seeds_go_on": 0,
         "test_twice_the_same_state": 0,
         "test_what_a_plateau_took_stays_taken": 0,
@@ -43,7 +63,7 @@ KEPT = {
     },
     "tests/callbacks/test_divergence_guard_bad_input.py": {
         "test_a_monitor_that_is_not_there": 5,
-        "test_a_monitor_that_is_there": 2,
+        "test_a_monitor_that_is_there": 1,
         "test_the_losses_of_several_outputs": 0,
     },
     "tests/callbacks/test_divergence_guard_together.py": {
@@ -57,11 +77,11 @@ KEPT = {
         "test_several_replicas": 0,
     },
     "tests/callbacks/test_evaluate_at_iterate.py": {
-        "test_a_backup_goes_on_to_the_bit": 1,
+        "test_a_backup_goes_on_to_the_bit": 0,
         "test_a_checkpoint_that_a_callback_loads_trains_on": 1,
         "test_a_model_that_was_not_trained": 0,
         "test_a_restart_after_it_goes_on_from_the_iterate_that_was_saved": 0,
-        "test_after_an_exception_training_goes_on_from_the_same_bits": 2,
+        "test_after_an_exception_training_goes_on_from_the_same_bits": 1,
         "test_an_evaluation_that_fails_is_left_by_the_next_fit": 0,
         "test_an_evaluation_within_a_hook": 1,
         "test_an_evaluation_within_a_hook_that_fails_loses_nothing": 0,
@@ -69,27 +89,32 @@ KEPT = {
         "test_early_stopping_before_it_gives_what_it_saw": 0,
         "test_frozen_layers_stay_where_they_are": 0,
         "test_outside_fit": 1,
+        "test_the_averages_are_what_the_model_holds_when_fit_ends": 0,
         "test_weights_that_a_callback_sets_and_sets_back_train_on": 0,
         "test_what_is_saved_and_predicted_at_the_end_of_an_epoch_is_the_iterate": 1,
+        "test_what_is_saved_within_an_epoch_is_the_look_ahead_point": 0,
     },
     "tests/callbacks/test_find_learning_rate.py": {
         "test_a_model_that_is_trained_already_is_told": 0,
+        "test_bad_input": 7,
         "test_weights_of_samples_and_classes": 0,
     },
     "tests/callbacks/test_find_learning_rate_data.py": {
-        "test_a_generator_has_each_batch_once": 2,
+        "test_a_dataset_around_a_generator_that_cannot_be_begun_again": 0,
+        "test_a_fit_of_the_models_own_gets_what_it_understands": 1,
+        "test_a_generator_has_each_batch_once": 1,
         "test_arrays_of_any_kind": 3,
+        "test_datasets_are_begun_again": 0,
         "test_several_inputs_and_targets": 2,
         "test_texts": 0,
     },
     "tests/callbacks/test_find_learning_rate_from_rest.py": {
-        "test_a_trained_optimizer_sweeps_like_a_new_one": 4,
+        "test_a_trained_optimizer_sweeps_like_a_new_one": 2,
         "test_within_loss_scaling": 0,
     },
     "tests/callbacks/test_rate_and_momentum.py": {
         "test_a_scaled_schedule_trains_like_one_that_was_made_so": 0,
         "test_a_warm_up_from_zero_survives_being_set_to_what_it_is": 0,
-        "test_momentum_scheduler_takes_a_builtin_that_does_not_tell_its_arguments": 0,
         "test_monitor_every_n_batches_between_executions": 0,
         "test_one_cycle_is_the_schedule_at_every_batch": 1,
         "test_one_cycle_of_given_length_counts_accumulated_batches": 0,
@@ -108,8 +133,12 @@ KEPT = {
         "test_restart_on_batches_compares_their_own_means": 0,
         "test_restart_speeds_up_a_strongly_convex_problem": 0,
         "test_rounding_of_means_is_no_rise": 0,
+        "test_stop_at_a_small_gradient": 0,
         "test_stop_begins_to_count_anew_in_epoch_0": 0,
         "test_two_of_a_kind_would_share_their_numbers": 0,
+    },
+    "tests/callbacks/test_together.py": {
+        "test_a_fit_is_refused_before_training": 1,
     },
     "tests/convert/test_adopt.py": {
         "test_a_model_with_a_compile_of_its_own": 0,
@@ -119,11 +148,15 @@ KEPT = {
         "test_without_loss_scaling_there_is_none_afterwards": 0,
     },
     "tests/convert/test_nagd.py": {
-        "test_a_new_head_keeps_the_state_of_the_body": 5,
+        "test_a_new_head_keeps_the_state_of_the_body": 2,
     },
     "tests/directions/test_family.py": {
-        "test_a_config_makes_the_same_optimizer": 12,
-        "test_every_step_is_the_references_with_a_reload_half_way": 12,
+        "test_a_config_makes_the_same_optimizer": 6,
+        "test_a_direction_of_ones_own": 2,
+        "test_every_step_is_the_references_with_a_reload_half_way": 9,
+    },
+    "tests/directions/test_orthogonal.py": {
+        "test_a_step_is_about_as_long_as_the_learning_rate": 1,
     },
     "tests/docs/test_examples.py": {
         "test_all_contestants_get_the_same_weights_and_batches": 0,
@@ -146,6 +179,9 @@ KEPT = {
         "test_goes_on_where_it_was_interrupted": 0,
         "test_the_error_is_that_of_the_iterate": 0,
     },
+    "tests/engine/test_averages.py": {
+        "test_the_end_of_a_fit": 1,
+    },
     "tests/engine/test_bad_input.py": {
         "test_use_leaves_everything_as_it_was": 20,
     },
@@ -156,8 +192,8 @@ KEPT = {
         "test_a_complex_variable_is_two_real_ones": 4,
     },
     "tests/engine/test_fit.py": {
-        "test_every_way_gives_the_same_weights": 2,
-        "test_mixed_precision_is_keras_sgd_in_mixed_precision": 1,
+        "test_every_way_gives_the_same_weights": 1,
+        "test_mixed_precision_is_keras_sgd_in_mixed_precision": 0,
     },
     "tests/engine/test_kernels_tensorflow.py": {
         "test_a_large_variable_in_fit": 1,
@@ -180,7 +216,10 @@ KEPT = {
         "test_each_variable_trains_with_its_own_rate": 3,
     },
     "tests/engine/test_nan_debuggers.py": {
-        "test_nothing_to_see": 3,
+        "test_nothing_to_see": 1,
+    },
+    "tests/engine/test_native_variables.py": {
+        "test_the_same_bits": 4,
     },
     "tests/engine/test_skip_nonfinite.py": {
         "test_a_skipped_step_changes_nothing_but_counters": 6,
@@ -197,10 +236,11 @@ KEPT = {
     },
     "tests/engine/test_unknown_length.py": {
         "test_callbacks": 1,
-        "test_every_setting": 3,
-        "test_every_way_of_a_step": 1,
-        "test_every_way_of_an_update": 2,
+        "test_every_setting": 2,
+        "test_every_way_of_a_step": 0,
+        "test_every_way_of_an_update": 1,
         "test_loss_scaling": 0,
+        "test_other_sources": 0,
         "test_rows": 0,
     },
     "tests/rules/test_limit_cases.py": {
@@ -211,14 +251,14 @@ KEPT = {
         "test_saved_at_the_iterate_and_loaded": 2,
     },
     "tests/rules/test_reference.py": {
-        "test_every_step_is_the_textbooks": 6,
+        "test_every_step_is_the_textbooks": 4,
     },
     "tests/rules/test_restart_schemes.py": {
         "test_a_run_goes_on_after_loading_as_if_nothing_had_happened": 1,
         "test_a_scheme_is_given_to_an_optimizer_that_has_trained": 0,
         "test_a_state_is_loaded_with_the_scheme_changed": 0,
         "test_accumulated_gradients_decide_on_their_mean": 1,
-        "test_every_step_is_the_textbooks": 2,
+        "test_every_step_is_the_textbooks": 1,
         "test_every_way_of_tensorflow_decides": 3,
         "test_rows": 1,
         "test_sixteen_bits": 1,
@@ -255,19 +295,23 @@ KEPT = {
         "test_nesterov_is_the_recursion": 2,
         "test_one_cycle_is_pytorchs": 4,
     },
+    "tests/state/test_begin_anew.py": {
+        "test_slots_and_counters_are_those_of_a_new_optimizer": 3,
+    },
     "tests/state/test_export.py": {
         "test_the_same_predictions_without_keras": 1,
     },
     "tests/state/test_formats.py": {
-        "test_goes_on_to_the_bit": 8,
+        "test_goes_on_to_the_bit": 5,
     },
     "tests/state/test_saved_models.py": {
         "test_a_lost_part_is_seen": 2,
-        "test_trains_on_as_when_it_was_saved": 6,
+        "test_trains_on_as_when_it_was_saved": 4,
     },
     "tests/state/test_saved_state_bad_input.py": {
-        "test_settings_that_are_others_now": 4,
-        "test_state_of_others": 3,
+        "test_a_new_head": 2,
+        "test_settings_that_are_others_now": 2,
+        "test_state_of_others": 2,
     },
     "tests/state/test_saved_structures.py": {
         "test_a_backup_resumes_from_the_newest_that_is_whole": 1,

@@ -346,6 +346,7 @@ def main(folder: Path, long: bool) -> dict[str, Any]:
             "adopted": adopted(),
             "range test": range_test(),
             "scheduled": scheduled(),
+            "live": live(),
         }
     return {
         **found,
