@@ -91,6 +91,8 @@ CASES = [
         {"learning_rate": 0.05},
         formats=(".keras", ".h5", ".weights.h5", ".ckpt"),
     ),
+    Case("adaptive", {"direction": "adaptive"}, formats=(".keras", ".weights.h5")),
+    Case("orthogonal", {"direction": "orthogonal"}, formats=(".keras", ".ckpt")),
     Case(
         "schedules",
         {

@@ -16,7 +16,7 @@ import numpy as np
 from nagd_keras.state import legacy
 from nagd_keras.tensors import values_of
 
-FORMAT = 3
+FORMAT = 2
 LOOK_AHEAD = "look_ahead"  # the slot, in a saved state only, of the remembered look-ahead point
 MANIFEST = "manifest"  # the key that a store has besides those of the arrays, which are numbered
 PREFIX = "nagd_"  # of the numbers, which Keras' optimizers would take for keys of theirs
@@ -104,7 +104,7 @@ class Saved:
         if zlib.crc32(text[4:]).to_bytes(4, "big") != text[:4]:
             raise damaged("its list of names does not have the checksum that it was saved with")
         manifest = json.loads(text[4:])
-        if manifest["format"] not in range(legacy.FORMAT, FORMAT + 1):
+        if manifest["format"] not in (legacy.FORMAT, FORMAT):
             raise ValueError(
                 f"The saved optimizer state has format {manifest['format']}; this version of "
                 f"nagd_keras knows the formats up to {FORMAT}. Load it with the version that wrote "
