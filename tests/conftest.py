@@ -27,12 +27,14 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _clean_keras():
-    """Each test starts from the same seeds and leaves Keras' global state as it was."""
-    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    """Each test starts from the same seeds, and leaves Keras' global state as a new process has it.
+
+    Not as the test found it: a fixture of its module may have changed it before.
+    """
     keras.utils.set_random_seed(0)
     yield
-    keras.config.set_floatx(floatx)
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
 
 
 @pytest.fixture

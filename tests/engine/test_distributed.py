@@ -18,13 +18,13 @@ pytestmark = pytest.mark.skipif(
 )
 # The gradient of a batch, added up in another order, in each of up to 16 updates.
 AGREES = TRAJECTORY["float32"]
-SAVED = {
-    f"{saver}, {where}, {loader}: {how}": where == "inside"
+SAVED = [
+    f"{saver}, {where}, {loader}: {how}"
     for saver in ("two replicas", "one device")
     for where in ("inside", "outside")
     for loader in ("two replicas", "one device")
     for how in ("from_model", "from_weights", "from_checkpoint")[: 3 if where == "inside" else 1]
-}
+]
 
 
 def trained(folder, *arguments):
@@ -123,16 +123,15 @@ def test_clips_what_is_summed_and_keras_what_is_not(found_long):
     assert clipped > 100 * AGREES
 
 
-@pytest.mark.parametrize("name", ["found", pytest.param("found_long", marks=pytest.mark.long)])
-def test_there_is_nothing_else_that_was_saved(request, name):
-    long = name == "found_long"
-    found = request.getfixturevalue(name)
-    assert sorted(found["saved"]) == sorted(x for x, later in SAVED.items() if later == long)
+@pytest.mark.long
+def test_there_is_nothing_else_that_was_saved(found_long):
+    assert sorted(found_long["saved"]) == sorted(SAVED)
 
 
-@pytest.mark.parametrize(("name", "where"), cases(SAVED))
-def test_goes_on_from_another_number_of_replicas(request, name, where):
-    deviation, counters, wanted = request.getfixturevalue(where)["saved"][name]
+@pytest.mark.long
+@pytest.mark.parametrize("name", SAVED)
+def test_goes_on_from_another_number_of_replicas(found_long, name):
+    deviation, counters, wanted = found_long["saved"][name]
     assert deviation <= AGREES
     assert counters == wanted
 
@@ -148,9 +147,11 @@ def test_a_range_test_outside_the_scope(found_long):
     assert found_long["range test"] == 20
 
 
-def test_with_loss_scaling(found):
-    assert found["mixed_float16"]["deviation"] <= TRAJECTORY["float16"]
-    assert found["mixed_float16"]["ages"][0] == found["mixed_float16"]["ages"][1]
+@pytest.mark.long
+def test_with_loss_scaling(found_long):
+    found = found_long["mixed_float16"]
+    assert found["deviation"] <= TRAJECTORY["float16"]
+    assert found["ages"][0] == found["ages"][1]
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ SETTINGS = {
     ),
     "accumulation": Settings(_TWO, long=True),
     "accumulation, clipped, decayed": Settings(
-        {**_TWO, "global_clipnorm": 0.05, "weight_decay": 0.1}
+        {**_TWO, "global_clipnorm": 0.05, "weight_decay": 0.1}, long=True
     ),
     "accumulation and restart": Settings(
         {**_TWO, "restart": "gradient"}, decides=_RESTARTS, long=True

@@ -336,11 +336,12 @@ def main(folder: Path, long: bool) -> dict[str, Any]:
         "callbacks": {
             name: callback(case) for name, case in CALLBACKS.items() if case.long == long
         },
-        "saved": saved(folder, inside=long),
     }
     if long:
         return {
             **found,
+            "saved": saved(folder, inside=False) | saved(folder, inside=True),
+            "mixed_float16": mixed_float16(),
             "losses of Keras": losses_of_keras(),
             "beside Keras": [beside_keras({}), beside_keras({"clipnorm": 0.05})],
             "adopted": adopted(),
@@ -350,9 +351,7 @@ def main(folder: Path, long: bool) -> dict[str, Any]:
         }
     return {
         **found,
-        "live": live(),
         "unknown length": unknown_length(),
-        "mixed_float16": mixed_float16(),
         "refused": refused(),
     }
 
