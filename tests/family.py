@@ -105,6 +105,17 @@ FAMILY = [
 ]
 
 
+# Where nothing depends on what direction and setting do to each other.
+BRIEF = [
+    *_SETTINGS,
+    *(
+        m
+        for m in FAMILY
+        if m.name in ("adaptive", "orthogonal", "adaptive, all", "orthogonal, all")
+    ),
+]
+
+
 def settings_of(name: str) -> dict[str, Any]:
     """The arguments of a row."""
     (member,) = (each for each in FAMILY if each.name == name)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD
-from tests.family import FAMILY, STEPS
+from tests.family import BRIEF, STEPS
 from tests.support.drivers import DRIVERS, to_float64
 from tests.support.tolerances import TRAJECTORY
 
@@ -14,7 +14,7 @@ try:
 except ValueError:
     pytest.skip("this version of Keras has no complex variables", allow_module_level=True)
 
-MEMBERS = [m for m in FAMILY if not {"clipvalue", "direction"} & {*m.settings}]
+MEMBERS = [m for m in BRIEF if not {"clipvalue", "direction"} & {*m.settings}]
 
 
 def as_reals(z):

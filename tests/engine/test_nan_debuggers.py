@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD, callbacks, schedules
-from tests.family import FAMILY
+from tests.family import BRIEF
 from tests.support.training import BATCH, data, network
 
 BACKEND = keras.backend.backend()
 SETTINGS = {
-    **{member.name: member.settings for member in FAMILY},
+    **{member.name: member.settings for member in BRIEF},
     **{
         f"{scheme} without momentum": {"restart": scheme, "momentum": 0.0}
         for scheme in ("speed", "gradient")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD, callbacks, schedules
-from tests.family import FAMILY, settings_of
+from tests.family import BRIEF, settings_of
 from tests.support.drivers import assert_identical, snapshot
 from tests.support.training import BATCH, STEPS, data
 
@@ -81,7 +81,7 @@ def check(make: Any, dataset: Any = None, calls: Any = list, **fit: Any) -> None
     np.testing.assert_equal(*logs)
 
 
-@pytest.mark.parametrize("member", FAMILY, ids=str)
+@pytest.mark.parametrize("member", BRIEF, ids=str)
 def test_every_setting(member):
     check(lambda: network(NAGD(**member.settings)))
 
