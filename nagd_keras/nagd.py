@@ -247,6 +247,7 @@ class NAGD(keras.optimizers.Optimizer):
         check_complex(variables, **given)
         if not self.state.from_config:
             check_found(self._multipliers, variables)
+            self._direction.check(paths_of(variables))
         self.state.factors = matched(self._multipliers, variables)
         made = private.all_variables(self)
         before = len(made)
@@ -344,6 +345,7 @@ class NAGD(keras.optimizers.Optimizer):
             check_gradients(gradients, variables)
             self.build(variables)
             private.check_known(self, variables)
+            loading.settle(self.state)
             if self.state.from_config:
                 # Seen now if no state came that says which variables the multipliers are for.
                 if not self.state.knows_factors:
@@ -406,6 +408,7 @@ class NAGD(keras.optimizers.Optimizer):
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the state into a store of Keras' saving."""
+        loading.settle(self.state)
         self.state.saved().write(store)
 
     def load_own_variables(self, store: Any) -> None:

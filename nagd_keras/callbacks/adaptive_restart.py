@@ -77,7 +77,7 @@ class AdaptiveRestart(keras.callbacks.Callback):
         self.min_delta = value("min_delta", min_delta)
         self.every_n_batches = optional(count, "every_n_batches", every_n_batches)
         self.verbose = verbosity(verbose)
-        self.roles = (RESTART, EPOCH_END) if self.every_n_batches is None else (RESTART,)
+        self.fit_roles = (RESTART, EPOCH_END) if self.every_n_batches is None else (RESTART,)
         # Without work per batch, Keras need not wait for it.
         self.async_safe = self.every_n_batches is None
         self._mean = RunningMean()

@@ -15,7 +15,7 @@ from nagd_keras.callbacks import resumption
 from nagd_keras.callbacks.listed import listed_with
 from nagd_keras.callbacks.optimizers import build
 from nagd_keras.callbacks.plain import packed, unpacked
-from nagd_keras.callbacks.together import BACK_UP, check
+from nagd_keras.callbacks.together import BACK_UP, REMEMBER, check
 
 _NAME = re.compile(r"epoch-([0-9]+)\.weights\.h5")
 
@@ -36,8 +36,9 @@ class Backup(keras.callbacks.Callback):
       that arrays are shuffled, and units dropped, as they would have been. TensorFlow shuffles the
       arrays of `fit` by a seed: call `keras.utils.set_random_seed` before, in each process;
     - what the other callbacks of the list know, such as `wait` and `best` of EarlyStopping,
-      ReduceLROnPlateau and ModelCheckpoint: their public attributes that hold numbers, text, arrays
-      or lists of them, and do not have the name of an argument of the constructor.
+      ReduceLROnPlateau and ModelCheckpoint: their public attributes that have changed since the fit
+      began, hold numbers, text, arrays or lists of them, and do not have the name of an argument of
+      the constructor.
 
     It does not hold the order, or the place, of data that come in order of themselves, such as a
     `tf.data` pipeline that shuffles, a generator, or `steps_per_epoch` that cut an epoch short. Let
@@ -55,8 +56,8 @@ class Backup(keras.callbacks.Callback):
             with the epoch of this number.
 
     Raises:
-        TypeError, ValueError: for an argument out of its range; after the first epoch, for a model
-            that was built by its first batch, and cannot be built without one.
+        TypeError, ValueError: for an argument out of its range; where it resumes, for a model that
+            was built by its first batch, and cannot be built without one.
 
     Example:
         >>> import keras, tempfile
@@ -87,7 +88,7 @@ class Backup(keras.callbacks.Callback):
         ... )
     """
 
-    roles = (BACK_UP,)
+    fit_roles = BACK_UP, REMEMBER
 
     def __init__(self, folder: str | os.PathLike[str], keep: int = 2, *, verbose: int = 1) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class Backup(keras.callbacks.Callback):
         self.verbose = verbosity(verbose)
         self.epochs_done = 0
         self._others: list[Any] = []  # those of the list that remember something,
-        self._given: list[dict[str, Any]] = []  # and their attributes before they trained
+        self._begun: list[dict[str, Any]] = []  # and their attributes where the fit begins
         self._to_come: list[Any] = []  # those of them that train after this one,
         self._attributes: dict[str, Any] = {}  # and what they are to remember
         self._was_built_by_data = False
@@ -112,7 +113,7 @@ class Backup(keras.callbacks.Callback):
         private.start_at(self.model, None)  # which a fit that was interrupted may have left there
         listed = listed_with(self)
         self._others = [each for each in listed if resumption.remembers(each)]
-        self._given = [dict(vars(each)) for each in self._others]
+        self._begun = [resumption.attributes(each) for each in self._others]
         later = listed[[each is self for each in listed].index(True) :]
         self._to_come = [each for each in later if resumption.remembers(each)]
         self._attributes, self.epochs_done = {}, 0
@@ -164,19 +165,25 @@ class Backup(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Has the callbacks after this one, which have begun now, remember what they knew."""
+        for place, each in enumerate(self._others):
+            if any(each is x for x in self._to_come):
+                self._begun[place] = resumption.attributes(each)
         resumption.set_attributes(self._others, self._attributes, self._to_come)
-        self._attributes = {}
+        self._attributes, self._to_come = {}, []
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves the training's state."""
         shapes = self.model.get_build_config() if self._was_built_by_data else None
         if self._was_built_by_data and not self._backups():
-            resumption.call_on(self.model, shapes)  # which must be possible when it resumes
+            try:
+                resumption.call_on(self.model, shapes)
+            except ValueError as error:  # It must be possible when training resumes.
+                warnings.warn(f"{error} These backups cannot be resumed from.", stacklevel=2)
         self._folder.mkdir(parents=True, exist_ok=True)
         beside = {
             "shapes": shapes,
             "numbers": resumption.numbers(self.model),
-            "callbacks": resumption.all_attributes(self._others, self._given),
+            "callbacks": resumption.all_attributes(self._others, self._begun),
             "randomness": resumption.randomness(self.model),
         }
         path = self._folder / f"epoch-{epoch + 1:06d}.weights.h5"
@@ -186,6 +193,7 @@ class Backup(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Deletes the backups, which are of no use after a fit that has ended."""
         private.start_at(self.model, None)
+        self._others, self._begun = [], []
         self._delete_all_but(0)
         if self._folder.is_dir() and not any(self._folder.iterdir()):
             self._folder.rmdir()

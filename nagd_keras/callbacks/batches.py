@@ -92,6 +92,7 @@ def arguments_of_fit(
     if of_arrays and type(model).fit is keras.Model.fit:
         return {"x": Batches(x, y, sample_weight, steps, batch_size, seed), "shuffle": False}
     given = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size}
+    given = {name: each for name, each in given.items() if each is not None}
     # Data that end are begun anew, which a generator cannot be.
     given["epochs"] = 1 if isinstance(x, GeneratorType) else steps
     # Keras warns where it cannot shuffle. A `fit` of the model's own orders arrays as it does.

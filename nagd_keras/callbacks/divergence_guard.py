@@ -133,7 +133,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         self.max_rollbacks = count("max_rollbacks", max_rollbacks, 0)
         self.snapshot_every = count("snapshot_every", snapshot_every)
         self.verbose = verbosity(verbose)
-        self.roles = (GO_BACK,) if self.learning_rate_factor == 1 else (GO_BACK, LOWER)
+        self.fit_roles = (GO_BACK,) if self.learning_rate_factor == 1 else (GO_BACK, LOWER)
         self.events: list[Divergence] = []
         self.left_out = 0
         self._is_stopped = self._has_begun = False

@@ -99,7 +99,7 @@ class EvaluateAtIterate(keras.callbacks.Callback):
         True
     """
 
-    roles = (ITERATE,)
+    fit_roles = (ITERATE,)
     _goes_back = False  # from the evaluation that is under way
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

@@ -122,7 +122,8 @@ def find_learning_rate(
         bring_to_rest(model)
         # What is to be said of data that end is said here.
         warnings.filterwarnings("ignore", "(?s).*Your input ran out of data", UserWarning)
-        model.fit(**data, class_weight=class_weight, verbose=0, callbacks=[sweep])
+        weights = {} if class_weight is None else {"class_weight": class_weight}
+        model.fit(**data, **weights, verbose=0, callbacks=[sweep])
     found = sweep.result()
     if not found.falls:
         warnings.warn(

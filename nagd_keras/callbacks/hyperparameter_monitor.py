@@ -49,7 +49,7 @@ class HyperparameterMonitor(keras.callbacks.Callback):
         ['displacement_norm', 'gradient_norm', 'learning_rate', 'loss', 'momentum', 'restarts']
     """
 
-    roles = (SHOW,)
+    fit_roles = (SHOW,)
 
     def __init__(self, every_n_batches: int | None = None, *, norms: bool = False) -> None:
         super().__init__()

@@ -15,12 +15,16 @@ def listed_with(callback: Any) -> list[Any]:
     """
     for generation in range(3):
         for each in reversed(gc.get_objects(generation)):
-            if type(each) is keras.callbacks.CallbackList and _is_in(callback, each):
+            if issubclass(type(each), keras.callbacks.CallbackList) and _is_in(callback, each):
                 return list(each.callbacks)
     return [callback]
 
 
 def _is_in(callback: Any, listed: Any) -> bool:
-    """Whether a callback is in a list, and not only in that of an earlier fit that failed."""
-    same_fit = not listed.params or listed.params is callback.params
-    return same_fit and any(each is callback for each in listed.callbacks)
+    """Whether a callback is in a list, and not only in that of another fit.
+
+    Another thread may be making the list, which lacks its attributes then.
+    """
+    params = getattr(listed, "params", None)
+    same_fit = params is callback.params or not (params or callback.params)
+    return same_fit and any(each is callback for each in getattr(listed, "callbacks", ()))

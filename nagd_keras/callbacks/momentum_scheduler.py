@@ -43,7 +43,7 @@ class MomentumScheduler(keras.callbacks.Callback):
         [0.5, 0.75, 0.833]
     """
 
-    roles = (MOMENTUM,)
+    fit_roles = (MOMENTUM,)
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()

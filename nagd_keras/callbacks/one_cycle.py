@@ -95,7 +95,7 @@ class OneCycle(keras.callbacks.Callback):
         final = initial / positive("final_divisor", final_divisor)
         self._rates = (initial, max_learning_rate, final)
         self._momenta = None if momentum is None else _checked_momenta(momentum)
-        self.roles = (CYCLE,) if momentum is None else (CYCLE, MOMENTUM)
+        self.fit_roles = (CYCLE,) if momentum is None else (CYCLE, MOMENTUM)
         self._shape: dict[str, Any] = {
             "peak_fraction": warm_up_fraction,
             "anneal": anneal,

@@ -1,5 +1,6 @@
 """What a fit goes by besides the weights and the state of its optimizer, read and set."""
 
+import copy
 import inspect
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,40 +63,46 @@ def remembers(callback: Any) -> bool:
 
     What those of this package must remember is saved with the optimizer's state.
     """
-    return not hasattr(callback, "roles") and not isinstance(callback, _OF_ONE_FIT)
+    return not hasattr(callback, "fit_roles") and not isinstance(callback, _OF_ONE_FIT)
 
 
-def attributes(callback: Any, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Returns the public attributes of a callback that are plain, and no settings or data.
+def attributes(callback: Any) -> dict[str, Any]:
+    """Returns copies of the public attributes of a callback that are plain, and no settings.
 
-    Those that have the name of an argument of its constructor are settings; arrays that it was
-    given, and which may be large, are data.
-
-    Args:
-        callback: the callback.
-        given: its attributes before it trained.
+    Those that have the name of an argument of its constructor are settings.
     """
-    given = given or {}
     settings = {"params", "model"}
     for each in type(callback).__mro__:
         if "__init__" in vars(each):
             settings.update(inspect.signature(each.__init__).parameters)  # type: ignore[misc]
     return {
-        name: value
+        name: copy.deepcopy(value)
         for name, value in vars(callback).items()
         if not name.startswith("_") and name not in settings and is_plain(value)
-        if not (isinstance(value, np.ndarray) and value is given.get(name))
     }
 
 
 def all_attributes(
-    callbacks: Iterable[Any], given: Iterable[Mapping[str, Any]]
+    callbacks: Iterable[Any], begun: Iterable[Mapping[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Returns the attributes of callbacks by the names of their classes, in their order."""
+    """Returns what callbacks know by the names of their classes, in their order.
+
+    What has not changed since the fit began is no knowledge: data, or the end of a time limit.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
-    for each, before in zip(callbacks, given, strict=True):
-        found.setdefault(type(each).__name__, []).append(attributes(each, before))
+    for each, before in zip(callbacks, begun, strict=True):
+        now = attributes(each)
+        changed = {n: x for n, x in now.items() if n not in before or not _same(x, before[n])}
+        found.setdefault(type(each).__name__, []).append(changed)
     return found
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(x, b[name]) for name, x in a.items())
+    return type(a) is type(b) and np.shape(a) == np.shape(b) and bool(np.all(a == b))
 
 
 def set_attributes(

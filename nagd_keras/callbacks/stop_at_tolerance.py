@@ -57,7 +57,7 @@ class StopAtTolerance(keras.callbacks.Callback):
         Nocedal & Wright (2006), Numerical Optimization, chapter 3.
     """
 
-    roles = (STOP, EPOCH_END)
+    fit_roles = (STOP, EPOCH_END)
 
     def __init__(
         self,

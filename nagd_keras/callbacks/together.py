@@ -12,17 +12,19 @@ from nagd_keras.arguments import takes
 from nagd_keras.callbacks.listed import listed_with
 from nagd_keras.callbacks.optimizers import follows, optimizer_of
 
-# What callbacks do. Those of this package say so themselves, in an attribute `roles`.
+# What callbacks do. Those of this package say so themselves, in an attribute `fit_roles`.
 CYCLE = "set the learning rate before every batch"
 MOMENTUM = "set the momentum"
 RESTART = "restart the momentum"
 STOP = "stop at a tolerance"
 GO_BACK = "go back to a good state"
 BACK_UP = "back training up"
+REMEMBER = "back up what other callbacks know"
 ITERATE = "evaluate at the iterate"
 SHOW = "show hyperparameters in the logs"
 LOWER = "lower the learning rate"
 EPOCH_END = "change something at the end of epochs that a backup must hold"
+_KNOW = "know something at the end of epochs that a backup must hold"
 _EPOCH_RATE = "set the learning rate of every epoch, whatever it is"
 _RATE = "set the learning rate of every epoch"
 _LOG = "log"
@@ -32,15 +34,8 @@ _STOP_AT_NAN = "stop at NaN"
 _AVERAGE = "evaluate averages"
 
 # Those that only one can have, and what to do about two.
-_ALONE = {
-    CYCLE: "Leave one.",
-    MOMENTUM: "Leave one, or pass momentum=None to OneCycle.",
-    RESTART: "Leave one.",
-    STOP: "Leave one.",
-    GO_BACK: "Leave one.",
-    BACK_UP: "Leave one.",
-    ITERATE: "Leave one.",
-}
+_ALONE = dict.fromkeys((CYCLE, MOMENTUM, RESTART, STOP, GO_BACK, BACK_UP, ITERATE), "Leave one.")
+_ALONE[MOMENTUM] = "Leave one, or pass momentum=None to OneCycle."
 # Pairs that fight, wherever they stand, and what is said of them.
 _PAIRS = {
     (CYCLE, LOWER): "{0} sets the learning rate before every batch, so that what {1} takes off is "
@@ -62,9 +57,11 @@ _ORDERS = {
     "after {1}.",
     (_KEEP_BEST, ITERATE): "{0} stands before {1} in the list, and keeps the look-ahead point, "
     "while the iterate was evaluated. Put {1} first.",
-    (BACK_UP, EPOCH_END): "{0} stands before {1} in the list, and saves the epoch before {1} has "
-    "done its work at its end: a run that is resumed goes on without that. Put {0} after {1}.",
-}
+} | dict.fromkeys(
+    [(BACK_UP, EPOCH_END), (REMEMBER, _KNOW)],
+    "{0} stands before {1} in the list, and saves the epoch before {1} has done its work at its "
+    "end: a run that is resumed goes on without that. Put {0} after {1}.",
+)
 
 
 def check(callback: Any) -> None:
@@ -76,7 +73,7 @@ def check(callback: Any) -> None:
         ValueError: if two do what only one can do.
     """
     listed = listed_with(callback)
-    if next(each for each in listed if hasattr(each, "roles")) is not callback:
+    if next(each for each in listed if hasattr(each, "fit_roles")) is not callback:
         return
     for message in refused(listed, optimizer_of(callback.model)):
         raise ValueError(message)
@@ -86,21 +83,26 @@ def check(callback: Any) -> None:
 
 def roles_of(callback: Any) -> Collection[str]:
     """Returns what a callback does, as far as others may fight with it."""
-    if hasattr(callback, "roles"):
-        return callback.roles  # type: ignore[no-any-return]
+    if hasattr(callback, "fit_roles"):
+        return callback.fit_roles  # type: ignore[no-any-return]
     if isinstance(callback, of_keras.LearningRateScheduler):
         # One that does not get the present rate cannot multiply it.
         return (_RATE,) if takes(callback.schedule, 0, 0.0) else (_RATE, _EPOCH_RATE)
     found = next((roles for kind, roles in _OF_KERAS.items() if isinstance(callback, kind)), ())
+    left = set()
     if isinstance(callback, of_keras.EarlyStopping) and not callback.restore_best_weights:
-        return [role for role in found if role != _KEEP_BEST]
-    return found
+        left = {_KEEP_BEST}
+    if isinstance(callback, of_keras.ModelCheckpoint):
+        # One that saves within epochs keeps what is trained, and one that saves all knows nothing.
+        left |= set() if callback.save_freq == "epoch" else {_KEEP_BEST}
+        left |= set() if callback.save_best_only else {_KNOW}
+    return [role for role in found if role not in left]
 
 
 _OF_KERAS: dict[type, Sequence[str]] = {
     of_keras.ReduceLROnPlateau: (LOWER, EPOCH_END),
-    of_keras.EarlyStopping: (_STOP_EARLY, _KEEP_BEST, EPOCH_END),
-    of_keras.ModelCheckpoint: (_KEEP_BEST, EPOCH_END),
+    of_keras.EarlyStopping: (_STOP_EARLY, _KEEP_BEST, _KNOW),
+    of_keras.ModelCheckpoint: (_KEEP_BEST, _KNOW),
     of_keras.BackupAndRestore: (BACK_UP,),
     of_keras.TerminateOnNaN: (_STOP_AT_NAN,),
     of_keras.SwapEMAWeights: (_AVERAGE,),

@@ -52,11 +52,14 @@ class Adaptive(Direction):
         self, gradient: Any, slots: Mapping[str, Any], t: Any
     ) -> tuple[Any, Mapping[str, Any]]:
         """Returns $d_t$ and the new mean of squares."""
-        mean, first = slots["mean_square"], t <= 1
-        unbiased = ops.where(first, 1.0, 1 - self.beta_2 ** ops.where(first, 2.0, t - 1))
-        size = ops.sqrt(mean / ops.cast(unbiased, mean.dtype))
-        limit = ops.where(first, 0.0, ops.power(t, 0.25))
-        direction = ops.clip(gradient / ops.maximum(size, self.epsilon), -limit, limit)
+        mean, first = slots["mean_square"], ops.cast(t <= 1, t.dtype)
+        # In the dtype of t, which a number without one would narrow.
+        earlier = t - 1 + first
+        unbiased = 1 - self.beta_2**earlier
+        size = ops.sqrt(mean / unbiased)
+        limit = (1 - first) * ops.power(t, 0.25)
+        least = ops.full_like(t, self.epsilon)
+        direction = ops.clip(gradient / ops.maximum(size, least), -limit, limit)
         return direction, {"mean_square": averaged(mean, squared(gradient), self.beta_2)}
 
     def step_length(self, learning_rate: Any, momentum: Any) -> Any:

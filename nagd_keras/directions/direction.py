@@ -18,6 +18,12 @@ class Direction:
     learning_rate = 0.01
     momentum = 0.9
 
+    def check(self, paths: Sequence[str]) -> None:
+        """Raises ValueError if the direction does not suit a model with variables of these paths.
+
+        Not called for a model that is loaded, in which Keras may have other paths.
+        """
+
     def for_variables(self, paths: Sequence[str], shapes: Sequence[Any]) -> "list[Direction]":
         """Returns the direction of each variable of a model; this one for all."""
         return [self for _ in paths]

@@ -72,14 +72,17 @@ class Orthogonal(Adaptive):
         self.normalize = boolean("normalize", normalize)
         self.exclude = expressions("exclude", exclude)
 
-    def for_variables(self, paths: Sequence[str], shapes: Sequence[Any]) -> list[Direction]:
-        """Returns the direction of each: this one for matrices, `Adaptive` for what is none."""
+    def check(self, paths: Sequence[str]) -> None:
+        """Raises ValueError if a pattern of `exclude` is found in none of the paths."""
         for pattern in self.exclude:
             if not any(pattern.search(path) for path in paths):
                 raise ValueError(
                     f"`exclude` has {pattern.pattern!r}, which is found in the path of no "
                     f"variable. The paths: {', '.join(paths)}. Correct it, or leave it out."
                 )
+
+    def for_variables(self, paths: Sequence[str], shapes: Sequence[Any]) -> list[Direction]:
+        """Returns the direction of each: this one for matrices, `Adaptive` for what is none."""
         other = Adaptive(self.beta_2, self.epsilon)
         return [
             other if layout is None else _Matrices(self, layout, tuple(shape))

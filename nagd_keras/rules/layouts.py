@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-# What is no matrix, whatever its shape: the rows of a table are looked up one by one, each channel
-# of a depthwise convolution is a vector, and so is a bias, which heads and a GRU keep in pieces.
-_NONE = re.compile(r"embedding|depthwise_kernel|bias$")
-_INTO_HEADS = re.compile(r"(^|/)(query|key|value)(/|$)")
-_OUT_OF_HEADS = re.compile(r"(^|/)attention_output(/|$)")
+# The last names of what is no matrix, whatever its shape: the rows of a table are looked up one by
+# one, each channel of a depthwise convolution is a vector, and heads keep their biases in pieces.
+_NONE = re.compile(r"(embeddings?|depthwise_kernel|bias|gamma|beta|alpha)$")
+_DEPTHWISE = re.compile(r"(^|/)depthwise_conv[^/]*/kernel$")
+_INTO_HEADS, _OUT_OF_HEADS = ("query", "key", "value"), "attention_output"
 
 
 class Layout(NamedTuple):
@@ -58,24 +58,28 @@ def layouts(paths: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> list[Lay
         paths: of all variables that are trained together.
         shapes: theirs.
     """
-    gates = {}
+    gates, attentions = {}, set()
     for path, shape in zip(paths, shapes, strict=True):
         folder, _, name = path.rpartition("/")
         if name == "recurrent_kernel" and shape[-1] % shape[-2] == 0:
             gates[folder] = shape[-1] // shape[-2]  # (units, gates x units)
+        attention, _, part = folder.rpartition("/")
+        if part == _OUT_OF_HEADS:
+            attentions.add(attention)
     return [
-        _layout(path, shape, gates.get(path.rpartition("/")[0], 1))
+        _layout(path, shape, gates.get(path.rpartition("/")[0], 1), attentions)
         for path, shape in zip(paths, shapes, strict=True)
     ]
 
 
-def _layout(path: str, shape: tuple[int, ...], gates: int) -> Layout | None:
-    if len(shape) < 2 or _NONE.search(path):
+def _layout(path: str, shape: tuple[int, ...], gates: int, attentions: set[str]) -> Layout | None:
+    if len(shape) < 2 or _NONE.search(path) or _DEPTHWISE.search(path):
         return None
     folder, _, name = path.rpartition("/")
-    if len(shape) == 3 and _OUT_OF_HEADS.search(folder):  # (heads, size, out)
+    attention, _, part = folder.rpartition("/")
+    if len(shape) == 3 and part == _OUT_OF_HEADS:  # (heads, size, out)
         found = Layout(*shape, beside=False)
-    elif len(shape) == 3 and _INTO_HEADS.search(folder):  # (in, heads, size)
+    elif len(shape) == 3 and part in _INTO_HEADS and attention in attentions:  # (in, heads, size)
         found = Layout(shape[1], shape[0], shape[2])
     elif len(shape) == 3 and not name.endswith("kernel"):  # experts: (n, in, out)
         found = Layout(*shape, beside=False)

@@ -43,9 +43,9 @@ class Coefficients(NamedTuple):
         """Returns the coefficients for a gradient that is first multiplied by a scale."""
         return self._replace(step=self.step * scale, carried=self.carried * scale)
 
-    def restarted(self, condition: Any) -> "Coefficients":
+    def restarted(self, condition: Any, dtype: str) -> "Coefficients":
         """Returns those of an update that leaves no displacement, where a condition holds."""
-        keep = 1 - ops.cast(condition, self.step.dtype)
+        keep = 1 - ops.cast(condition, dtype)
         return self._replace(momentum=self.momentum * keep, carried=self.carried * keep)
 
 

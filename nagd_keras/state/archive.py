@@ -85,9 +85,9 @@ class Saved:
         for i, (name, array) in enumerate(self.arrays.items()):
             if only in ("", name.slot):
                 store[f"{PREFIX}{i}"] = array
-        # Keras' optimizers count the keys, and take what has as many as they have variables for
-        # theirs: one or two, and some for each of the model's.
-        while len(store.keys()) < 16 or len(store.keys()) % max(1, len(self.paths)) in (1, 2):
+        # Keras' optimizers take a store for theirs if it has as many keys as they have variables:
+        # one or two, and one to three for each of those that they train.
+        while len(store.keys()) <= 2 * len(self.paths) + 2 or len(store.keys()) % 3:
             store[f"{PREFIX}unused_{len(store.keys())}"] = np.zeros(0, np.uint8)
 
     @classmethod

@@ -41,6 +41,7 @@ class Hyperparameters:
         self.sources: dict[str, Any] = {}
         # The numbers that the optimizer was made with.
         self.began = {name: shortest(x) for name, x in given.items() if isinstance(x, float)}
+        self._loaded: dict[str, float] = {}
         for name, kind in kinds.items():
             value = given[name]
             is_number = isinstance(value, float)
@@ -222,8 +223,9 @@ class Hyperparameters:
     ) -> list[str]:
         """Takes the numbers of a saved state, except those that are chosen here.
 
-        A number that both began with, and that nothing has set here, becomes what it was when it
-        was saved: callbacks may have changed it. Another one was chosen here, and stays.
+        A number that both began with, and that nothing has set here but another load, becomes what
+        it was when it was saved: callbacks may have changed it. Another one was chosen here, and
+        stays.
 
         Args:
             now: the saved numbers, among others.
@@ -238,9 +240,10 @@ class Hyperparameters:
             if name not in now:
                 continue
             start = began.get(name, now[name])
-            if isinstance(here, float) and (everything or here == self.began[name] == start):
+            untouched = here in (start, self._loaded.get(name)) and start == self.began.get(name)
+            if isinstance(here, float) and (everything or untouched):
                 self._scalars[name].assign(now[name])
-                self.began[name] = start
+                self.began[name], self._loaded[name] = start, now[name]
             elif here != now[name]:
                 stay.append(f"{name} is {here!r} here, and was {now[name]:g}")
         return stay

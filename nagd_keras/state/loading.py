@@ -18,7 +18,7 @@ from nagd_keras.state import legacy
 from nagd_keras.state.archive import LOOK_AHEAD, Name, Pending, Saved, of_dtype
 from nagd_keras.state.checkpoint import check_restored
 from nagd_keras.state.matching import matched, paths_of, some_of
-from nagd_keras.tensors import values_of
+from nagd_keras.tensors import number, values_of
 
 
 def load(state: Any, store: Any) -> None:
@@ -31,15 +31,21 @@ def load(state: Any, store: Any) -> None:
     Raises:
         ValueError: if the state is damaged. Nothing of the optimizer is changed then.
     """
-    saved = Saved.read(store)
+    saved, state.unsettled = Saved.read(store), None
     if saved is None:
         _warn_of_none(state, len(store.keys()))
         return
     # What the slots become where there is no update to go on from, or they wait, is their start.
     now = saved.built and state.optimizer.built
     fits, reasons = _matched(state, saved) if now else (saved.renamed({}), [])
+    if now and not fits.arrays:
+        by_name, _ = matched(saved, state.trained, compare=False)
+        if len(by_name.paths) == len(saved.paths) == len(state.trained):
+            # The weights may be still to come: of two optimizers one may be loaded before layers.
+            fits, reasons, state.unsettled = by_name, [], saved
     for target, array in _plan(state, fits, state.named(), reasons):
         target.assign(array)
+    state.batches_loaded = number(private.batches(state.optimizer))
     if now:
         reasons += state.take_over(fits)
     else:
@@ -48,6 +54,17 @@ def load(state: Any, store: Any) -> None:
     state.notes.replace(fits.notes)
     _load_hyperparameters(state, fits)
     _warn_of_left(state, reasons)
+
+
+def settle(state: Any) -> None:
+    """Looks again whether weights that came after the state are those that it was saved with."""
+    saved, state.unsettled = state.unsettled, None
+    if saved is None or not current.can_lift():
+        return
+    with current.lifted():
+        # Not if it has trained since.
+        if number(private.batches(state.optimizer)) == state.batches_loaded:
+            _load_slots(state, saved)
 
 
 def load_pending(state: Any) -> None:
@@ -151,9 +168,10 @@ def _load_hyperparameters(state: Any, saved: Saved) -> None:
     differ = state.hyperparameters.load(now, saved.given, everything=state.from_config)
     if differ:
         warnings.warn(
-            f"The optimizer {state.optimizer.name!r} keeps what it was given in code, where the "
-            f"saved one had something else: {'; '.join(differ)}. For the saved value, set it, as "
-            "in optimizer.learning_rate = ..., or load the whole model with load_model.",
+            f"The optimizer {state.optimizer.name!r} keeps what was set here, where the saved one "
+            f"had something else: {'; '.join(differ)}. To take what was saved, set it, as in "
+            "optimizer.learning_rate = ..., make the optimizer with it, or load the whole model "
+            "with load_model.",
             stacklevel=3,
         )
 

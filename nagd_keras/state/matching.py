@@ -1,18 +1,25 @@
 """Which saved state belongs to which of the model's variables."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nagd_keras.state.archive import Saved, fingerprint
 
 
-def matched(saved: Saved, variables: Sequence[Any]) -> tuple[Saved, list[str]]:
+def matched(
+    saved: Saved, variables: Sequence[Any], compare: bool = True
+) -> tuple[Saved, list[str]]:
     """Returns what of a saved state belongs to variables of the model, by their present paths.
 
-    Names that Keras made up may have other numbers now, `dense_3` for `dense`, if the layers are
-    the same and in the same order. What is saved belongs to a variable that holds the value that
-    it was saved with: Keras loads weights before the optimizer.
+    Names that Keras made up may have other numbers now, `dense_3` for `dense`. What is saved
+    belongs to the variable that holds the value that it was saved with.
+
+    Args:
+        saved: the saved state.
+        variables: the model's variables.
+        compare: whether the variables hold their values already; else the names alone decide.
 
     Returns:
         The state, and the paths of those variables that hold something else.
@@ -20,12 +27,26 @@ def matched(saved: Saved, variables: Sequence[Any]) -> tuple[Saved, list[str]]:
     paths = paths_of(variables)
     prints = dict(zip(paths, map(fingerprint, variables), strict=True))
     found = [find(saved.paths, paths) for find in (paired, _without_numbers, in_order)]
+    if not compare:
+        return saved.renamed(max(found, key=len)), []
 
     def fits(names: dict[str, str]) -> dict[str, str]:
         return {old: new for old, new in names.items() if prints[new] == saved.weights.get(old)}
 
     best = max(found, key=lambda names: len(fits(names)))
-    return saved.renamed(fits(best)), [new for old, new in best.items() if old not in fits(best)]
+    kept = fits(best)
+    # Layers in another order, and those whose names tell nothing.
+    holders = _holders(prints)
+    for crc, old in _holders(saved.weights).items():
+        if old not in kept and holders.get(crc, "") not in ("", *kept.values()):
+            kept[old] = holders[crc]
+    return saved.renamed(kept), [new for new in best.values() if new not in kept.values()]
+
+
+def _holders(prints: Mapping[str, int | None]) -> dict[int, str]:
+    """Returns the paths by the checksums that one variable alone has."""
+    often = Counter(prints.values())
+    return {crc: path for path, crc in prints.items() if crc is not None and often[crc] == 1}
 
 
 def in_order(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:

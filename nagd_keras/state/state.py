@@ -31,6 +31,8 @@ class State:
         from_config: whether the settings came from a file, as the state will then.
         knows_factors: whether a loaded state said which variables have which factors.
         pending: a state that was loaded before the optimizer was built.
+        unsettled: a state that was loaded by its names, perhaps before the weights.
+        batches_loaded: the number of finished batches that came with the last state.
     """
 
     def __init__(self, optimizer: Any, scalars: Scalars, hyperparameters: Hyperparameters) -> None:
@@ -41,6 +43,8 @@ class State:
         self.factors: list[float] = []
         self.from_config = self.knows_factors = False
         self.pending: Pending | None = None
+        self.unsettled: Saved | None = None
+        self.batches_loaded = 0
 
     # What there is
 
@@ -127,12 +131,13 @@ class State:
         are those that are excluded. Keras keeps them in memory only, so a new optimizer has none.
         """
         here, there = self.not_decayed(), saved.not_decayed
+        here = [path for path in here if path in saved.paths]  # Of others nothing is said.
         reasons = []
         if here and {*here} != {*there}:
             reasons.append(
                 f"the weight decay of all but {some_of(there)}; here all but {some_of(here)}"
             )
-        elif there:
+        elif there and not here:
             self.exclude(there)
         paths = paths_of(self.trained)
         if self.from_config:

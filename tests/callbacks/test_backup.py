@@ -9,7 +9,7 @@ import pytest
 from nagd_keras import NAGD, schedules
 from nagd_keras.callbacks import Backup, EvaluateAtIterate, HyperparameterMonitor
 from nagd_keras.callbacks.plain import is_plain, packed, unpacked
-from nagd_keras.callbacks.resumption import attributes
+from nagd_keras.callbacks.resumption import all_attributes, attributes
 from tests.support.drivers import assert_identical, snapshot
 from tests.support.training import BATCH, data
 
@@ -262,16 +262,11 @@ def test_a_model_that_is_built_by_its_first_batch(make, tmp_path):
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="elsewhere Keras builds it before training, or fails")
-def test_a_model_that_cannot_be_built_again_is_refused_at_the_first_backup(tmp_path):
+def test_a_model_that_cannot_be_built_again_is_told_at_the_first_backup(tmp_path):
+    """It trains on, as its backups are all that is lost."""
     backup = Backup(tmp_path)
-    with pytest.raises(ValueError, match=r"Backup cannot build this model again.*keras\.Input"):
+    with pytest.warns(UserWarning, match=r"cannot build this model again.*keras\.Input"):
         run(Untraceable, [backup])
-    model = Untraceable()
-    assert not [*tmp_path.iterdir()]
-    x, y = data()
-    model(x[:1])
-    model.compile(NAGD(0.05), "mse", run_eagerly=True)
-    model.fit(x, y, epochs=1, verbose=0, callbacks=[backup])
 
 
 def test_a_backup_of_another_model_changes_nothing(tmp_path):
@@ -332,9 +327,11 @@ def test_other_values_are_left_out(value):
     assert attributes(callback) == {"other": 3}
 
 
-def test_data_that_a_callback_was_given_are_not_kept():
+def test_what_has_not_changed_since_the_fit_began_is_not_kept():
+    """Data, and the end of a time limit that the next process sets anew."""
     callback = keras.callbacks.Callback()
-    callback.x_val, callback.best = np.ones(3), np.ones(2)
-    given = dict(vars(callback))
+    callback.data, callback.best, callback.end = [np.ones(3)], np.ones(2), 12.5
+    begun = attributes(callback)
     callback.best = np.zeros(2)
-    assert [*attributes(callback, given)] == ["best"]
+    (kept,) = all_attributes([callback], [begun])["Callback"]
+    assert [*kept] == ["best"]

@@ -45,6 +45,10 @@ def checkpoint():
     return keras_callbacks.ModelCheckpoint("x.keras", "loss")
 
 
+def best():
+    return keras_callbacks.ModelCheckpoint("x.keras", "loss", save_best_only=True)
+
+
 def by_epoch():
     return keras_callbacks.LearningRateScheduler(lambda epoch: 0.01)
 
@@ -121,7 +125,7 @@ DOUBTFUL = [
     ([keras_backup(), AdaptiveRestart()], "Put BackupAndRestore after AdaptiveRestart"),
     ([backup(), StopAtTolerance(0.1)], "Put Backup after StopAtTolerance"),
     ([backup(), stopping(patience=3)], "Put Backup after EarlyStopping"),
-    ([backup(), checkpoint()], "Put Backup after ModelCheckpoint"),
+    ([backup(), best()], "Put Backup after ModelCheckpoint"),
     ([cycle(), stopping(patience=8)], "EarlyStopping can end training.*patience=8"),
     ([stopping(), cycle(total_steps=20)], "EarlyStopping can end training.*patience=0"),
 ]

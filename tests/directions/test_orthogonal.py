@@ -33,7 +33,7 @@ def direct(direction, path, g, steps=3):
 @pytest.mark.parametrize("shape", [(8, 8), (16, 5), (5, 16)])
 @pytest.mark.parametrize("condition", [1, 10, 100])
 def test_singular_values_become_one(shape, condition, rng):
-    found = orthogonalized(matrix(rng, *shape, condition).astype("float32"))
+    found = orthogonalized(keras.ops.convert_to_tensor(matrix(rng, *shape, condition), "float32"))
     values = np.linalg.svd(to_float64(found), compute_uv=False)
     assert np.all((values > 0.9) & (values < 1.1))
 
@@ -75,7 +75,7 @@ def test_heads_that_change_places_change_those_of_the_step(rng):
 def test_it_is_muons_step_without_more(rng):
     """With Jordan's coefficients, momentum 0 and outputs as they come."""
     g = rng.normal(size=(5, 7)).astype("float32")
-    found = to_float64(orthogonalized(g, JORDAN))
+    found = to_float64(orthogonalized(keras.ops.convert_to_tensor(g), JORDAN))
     wanted = reference.newton_schulz(g.astype("float64"), JORDAN)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 

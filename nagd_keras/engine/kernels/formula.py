@@ -10,7 +10,7 @@ from nagd_keras.directions.direction import Direction
 from nagd_keras.engine.step import Restart, Step
 from nagd_keras.rules.nesterov import bounded, nesterov_update, next_displacement
 from nagd_keras.rules.restart import factors, weighted
-from nagd_keras.tensors import tensor
+from nagd_keras.tensors import computed_in, tensor
 
 
 def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = None) -> Any:
@@ -30,9 +30,10 @@ def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = 
         restarts = restart.decide([_product(restart.scheme, step) for step in steps])
         for s in restart.others:
             current.assign(s, ops.where(restarts, ops.zeros_like(tensor(s)), tensor(s)))
-        steps = [s._replace(coefficients=s.coefficients.restarted(restarts)) for s in steps]
     for w, s, g, c, *_ in steps:
-        w_now, s_now, g_now = (ops.cast(x, c.step.dtype) for x in (w, s, g))
+        dtype = computed_in(w, s)
+        c = c if restarts is None else c.restarted(restarts, dtype)
+        w_now, s_now, g_now = (ops.cast(x, dtype) for x in (w, s, g))
         w_next, s_next = nesterov_update(w_now, s_now, g_now, c)
         current.assign(s, ops.cast(s_next, s.dtype))
         current.assign(w, ops.cast(w_next, w.dtype))
@@ -41,8 +42,8 @@ def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = 
 
 def _product(scheme: str, step: Step) -> Any:
     """Returns a restart scheme's inner product for a variable, before its update."""
-    _, s, g, c, scale, slope = step
-    s_now, g_now = (ops.cast(x, c.step.dtype) for x in (s, g))
+    w, s, g, c, scale, slope = step
+    s_now, g_now = (ops.cast(x, computed_in(w, s)) for x in (s, g))
     slope = bounded(g_now, c.bound) if slope is None else slope
     a, b = factors(scheme, slope, next_displacement(s_now, g_now, c))
     return weighted(scheme, ops.sum(a * b), scale)
