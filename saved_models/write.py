@@ -91,8 +91,6 @@ CASES = [
         {"learning_rate": 0.05},
         formats=(".keras", ".h5", ".weights.h5", ".ckpt"),
     ),
-    Case("adaptive", {"direction": "adaptive"}, formats=(".keras", ".weights.h5")),
-    Case("orthogonal", {"direction": "orthogonal"}, formats=(".keras", ".ckpt")),
     Case(
         "schedules",
         {
@@ -151,6 +149,8 @@ CASES = [
         normalized=True,
         at_iterate=True,
     ),
+    Case("adaptive", {"direction": "adaptive"}, formats=(".keras", ".weights.h5")),
+    Case("orthogonal", {"direction": "orthogonal"}, formats=(".keras", ".ckpt")),
 ]
 
 

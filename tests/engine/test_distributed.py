@@ -94,8 +94,9 @@ def test_keras_sgd_logs_the_loss_of_one_device(found_long):
     np.testing.assert_allclose(two, one, rtol=2 * AGREES)
 
 
-def test_the_norm_of_the_gradient_is_that_of_the_whole_batch(found):
-    norms = found["callbacks"]["HyperparameterMonitor"]["logs"][0]["gradient_norm"]
+@pytest.mark.long
+def test_the_norm_of_the_gradient_is_that_of_the_whole_batch(found_long):
+    norms = found_long["callbacks"]["HyperparameterMonitor"]["logs"][0]["gradient_norm"]
     assert np.all(np.isfinite(norms))
 
 

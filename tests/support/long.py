@@ -90,6 +90,7 @@ KEPT = {
         "test_frozen_layers_stay_where_they_are": 0,
         "test_outside_fit": 1,
         "test_the_averages_are_what_the_model_holds_when_fit_ends": 0,
+        "test_training_is_as_without_it_and_validation_is_that_of_the_iterate": 1,
         "test_weights_that_a_callback_sets_and_sets_back_train_on": 0,
         "test_what_is_saved_and_predicted_at_the_end_of_an_epoch_is_the_iterate": 1,
         "test_what_is_saved_within_an_epoch_is_the_look_ahead_point": 0,
@@ -100,10 +101,10 @@ KEPT = {
         "test_weights_of_samples_and_classes": 0,
     },
     "tests/callbacks/test_find_learning_rate_data.py": {
-        "test_a_generator_without_a_second_batch": 0,
         "test_a_dataset_around_a_generator_that_cannot_be_begun_again": 0,
         "test_a_fit_of_the_models_own_gets_what_it_understands": 1,
         "test_a_generator_has_each_batch_once": 1,
+        "test_a_generator_without_a_second_batch": 0,
         "test_arrays_of_any_kind": 3,
         "test_datasets_are_begun_again": 0,
         "test_several_inputs_and_targets": 2,
@@ -111,6 +112,7 @@ KEPT = {
     },
     "tests/callbacks/test_find_learning_rate_from_rest.py": {
         "test_a_trained_optimizer_sweeps_like_a_new_one": 2,
+        "test_the_point_that_the_variables_hold_is_given_back": 0,
         "test_within_loss_scaling": 0,
     },
     "tests/callbacks/test_rate_and_momentum.py": {
@@ -154,7 +156,7 @@ KEPT = {
     "tests/directions/test_family.py": {
         "test_a_config_makes_the_same_optimizer": 6,
         "test_a_direction_of_ones_own": 2,
-        "test_every_step_is_the_references_with_a_reload_half_way": 9,
+        "test_every_step_is_the_references_with_a_reload_half_way": 6,
     },
     "tests/directions/test_orthogonal.py": {
         "test_a_step_is_about_as_long_as_the_learning_rate": 1,
@@ -224,8 +226,8 @@ KEPT = {
     },
     "tests/engine/test_skip_nonfinite.py": {
         "test_a_skipped_step_changes_nothing_but_counters": 6,
-        "test_fit_with_bad_batches": 1,
-        "test_the_counter_is_saved": 1,
+        "test_fit_with_bad_batches": 0,
+        "test_the_counter_is_saved": 0,
         "test_the_whole_window_is_dropped": 2,
         "test_training_goes_on_as_if_the_step_had_not_been": 2,
     },
@@ -236,8 +238,9 @@ KEPT = {
         "test_lazy_where_functions_run_eagerly": 0,
     },
     "tests/engine/test_unknown_length.py": {
+        "test_a_generator_that_ends": 0,
         "test_callbacks": 1,
-        "test_every_setting": 2,
+        "test_every_setting": 1,
         "test_every_way_of_a_step": 0,
         "test_every_way_of_an_update": 1,
         "test_loss_scaling": 0,
@@ -245,7 +248,7 @@ KEPT = {
         "test_rows": 0,
     },
     "tests/rules/test_limit_cases.py": {
-        "test_constant_momentum_is_keras_sgd": 2,
+        "test_constant_momentum_is_keras_sgd": 1,
         "test_each_setting_does_something": 4,
     },
     "tests/rules/test_points.py": {
@@ -293,17 +296,20 @@ KEPT = {
     },
     "tests/schedules/test_values.py": {
         "test_every_step_is_the_oracles": 30,
-        "test_nesterov_is_the_recursion": 2,
+        "test_nesterov_is_the_recursion": 1,
+        "test_nesterov_rises_and_stays_below_1": 2,
         "test_one_cycle_is_pytorchs": 4,
     },
     "tests/state/test_begin_anew.py": {
         "test_slots_and_counters_are_those_of_a_new_optimizer": 3,
     },
     "tests/state/test_export.py": {
+        "test_the_iterate_is_another_point": 0,
+        "test_the_model_and_its_optimizer_are_left_as_they_were": 1,
         "test_the_same_predictions_without_keras": 0,
     },
     "tests/state/test_formats.py": {
-        "test_goes_on_to_the_bit": 5,
+        "test_goes_on_to_the_bit": 3,
     },
     "tests/state/test_saved_models.py": {
         "test_a_lost_part_is_seen": 2,

@@ -103,7 +103,9 @@ CALLBACKS = {
     "OneCycle": Callbacks(lambda: [callbacks.OneCycle(0.25)], long=True),
     "AdaptiveRestart": Callbacks(lambda: [callbacks.AdaptiveRestart(every_n_batches=2)], long=True),
     "EvaluateAtIterate": Callbacks(lambda: [callbacks.EvaluateAtIterate()], long=True),
-    "HyperparameterMonitor": Callbacks(lambda: [callbacks.HyperparameterMonitor(norms=True)]),
+    "HyperparameterMonitor": Callbacks(
+        lambda: [callbacks.HyperparameterMonitor(norms=True)], long=True
+    ),
     "StopAtTolerance": Callbacks(lambda: [callbacks.StopAtTolerance(0.9)], long=True),
     "DivergenceGuard": Callbacks(lambda: [callbacks.DivergenceGuard()], spoiled=True, long=True),
 }
