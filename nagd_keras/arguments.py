@@ -58,13 +58,17 @@ def count(name: str, given: Any, least: int = 1) -> int:
     return number
 
 
-def no_others(unknown: Mapping[str, Any]) -> None:
+def no_others(unknown: Mapping[str, Any], owner: type) -> None:
     """Raises TypeError for arguments that an optimizer does not know."""
-    for name in unknown:
-        said = f"NAGD got an unexpected keyword argument '{name}'."
+    for name, given in unknown.items():
+        said = f"{owner.__name__} got an unexpected keyword argument '{name}'. "
         if name == "nesterov":
-            said += " NAGD always is Nesterov's method: leave it out."
-        raise TypeError(said)
+            raise TypeError(f"{said}NAGD always is Nesterov's method: leave it out.")
+        allowed = [known for known in inspect.signature(owner).parameters if known != "unknown"]
+        raise TypeError(
+            f"{said}Received: {name}={given!r}. Allowed: {', '.join(allowed)}. Check the spelling, "
+            "or leave it out."
+        )
 
 
 def optional(check: Callable[..., Number], name: str, given: Any, **limits: float) -> Number | None:

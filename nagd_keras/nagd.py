@@ -173,7 +173,7 @@ class NAGD(keras.optimizers.Optimizer):
         **unknown: Never,
     ) -> None:
         # All checks come before the base class makes the first variable.
-        no_others(unknown)
+        no_others(unknown, NAGD)
         direction = named_direction(direction)
         given = {
             "learning_rate": direction.learning_rate if learning_rate is None else learning_rate,

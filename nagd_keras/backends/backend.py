@@ -35,7 +35,7 @@ class Backend:
     # Variables
 
     def shared(self, native: Any) -> Any:
-        """Returns a Keras variable that shares the memory of a native one."""
+        """Returns a Keras variable that shares the memory of a native one, where there is such."""
         raise NotImplementedError
 
     def assign(self, variable: Any, value: Any) -> None:

@@ -128,7 +128,9 @@ CASES = [
         TypeError,
         ("unexpected keyword argument 'nesterov'", "always is Nesterov's method: leave it out"),
     ),
-    Bad("unknown argument", {"lr": 0.1}, TypeError, ("unexpected keyword argument 'lr'",)),
+    Bad(
+        "unknown argument", {"lr": 0.1}, TypeError, ("argument 'lr'", "Allowed: learning_rate, mom")
+    ),
     Bad(
         "a momentum that rounds to 1",
         {"momentum": 1 - 1e-9},
