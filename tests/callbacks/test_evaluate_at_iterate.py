@@ -124,12 +124,13 @@ def test_early_stopping_after_it_gives_the_best_iterate(rate):
 
 
 def test_early_stopping_before_it_gives_what_it_saw():
-    """The look-ahead point; its place in the list is the user's to choose."""
+    """The look-ahead point, and it is said."""
     seen = []
     model = network(NAGD(0.2, 0.97))
     stopping = keras.callbacks.EarlyStopping(patience=9, restore_best_weights=True)
     look = Call("on_epoch_end", lambda model: seen.append(snapshot(model)))
-    history = fit(model, look, stopping, EvaluateAtIterate(), epochs=4, validation_data=data())
+    with pytest.warns(UserWarning, match="EarlyStopping stands before EvaluateAtIterate"):
+        history = fit(model, look, stopping, EvaluateAtIterate(), epochs=4, validation_data=data())
     best = np.argmin(history.history["val_loss"])
     assert best != 3
     assert_identical(snapshot(model), seen[best])
