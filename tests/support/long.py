@@ -3,7 +3,7 @@
 The default run takes every so-manieth case of each, and covers every feature in a few minutes.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -194,6 +194,9 @@ KEPT = {
     "tests/engine/test_complex.py": {
         "test_a_complex_variable_is_two_real_ones": 4,
     },
+    "tests/engine/test_directions_tensorflow.py": {
+        "test_every_step_is_the_formulas": 10,
+    },
     "tests/engine/test_fit.py": {
         "test_every_way_gives_the_same_weights": 1,
         "test_mixed_precision_is_keras_sgd_in_mixed_precision": 0,
@@ -335,8 +338,21 @@ KEPT = {
 }
 
 
+# What takes minutes, and of which the default run has a short form.
+EXHAUSTIVE = (
+    "tests/callbacks/test_divergence_guard_together.py::test_spoiled_batches_hardly_matter",
+    "tests/docs/",
+    "tests/engine/test_distributed.py",
+    "tests/engine/test_multi_worker_tensorflow.py::test_other_numbers_of_workers",
+    "tests/engine/test_multi_worker_tensorflow.py::test_the_restarts_are_counted",
+    "tests/state/test_resume_steps.py",
+)
+# Of a family of long cases, CI runs one of so many.
+OF = 6
+
+
 def mark(items: Iterable[Any]) -> None:
-    """Marks the cases that do not stay."""
+    """Marks the cases that do not stay, and those of them that CI leaves out."""
     families: dict[Any, list[Any]] = defaultdict(list)
     for item in items:
         name = getattr(item, "originalname", item.name)
@@ -348,3 +364,10 @@ def mark(items: Iterable[Any]) -> None:
         for i, item in enumerate(cases):
             if i not in stay:
                 item.add_marker(pytest.mark.long)
+    numbers: Counter[str] = Counter()
+    for item in items:
+        if item.get_closest_marker("long"):
+            family = item.nodeid.partition("[")[0]
+            if numbers[family] % OF or item.nodeid.startswith(EXHAUSTIVE):
+                item.add_marker(pytest.mark.exhaustive)
+            numbers[family] += 1
