@@ -135,7 +135,9 @@ class Hyperparameter:
     def given(self, source: Any, step: Callable[[], Any]) -> Any:
         """Returns what a schedule or a callable gives, checked where it is known."""
         value = source(step()) if isinstance(source, LearningRateSchedule) else source()
-        self._check_given(value, f"{value!r} from {source!r}")
+        # In a compiled step some versions of Keras cannot print a variable.
+        shown = value.path if isinstance(value, keras.Variable) else repr(value)
+        self._check_given(value, f"{shown} from {source!r}")
         return value
 
 

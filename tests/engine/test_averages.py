@@ -63,6 +63,10 @@ def test_overwriting():
         assert_identical(snapshot(found), wanted)
 
 
+@pytest.mark.skipif(
+    tuple(map(int, keras.__version__.split(".")[:2])) < (3, 15),
+    reason="an earlier SwapEMAWeights takes the first averages for those of the trainable layers",
+)
 def test_keras_swap():
     model = network()
     for _ in range(2):

@@ -75,18 +75,22 @@ def test_a_norm_that_is_not_known():
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="there, functions are compiled within others")
-def test_a_large_variable(monkeypatch):
-    """XLA, which compiles the update of one, does not know the operations of the debugger."""
+@pytest.mark.parametrize("direction", ["gradient", "adaptive", "orthogonal"])
+def test_what_is_compiled(monkeypatch, direction):
+    """XLA does not know the operations of a debugger, which may come after a first step."""
     import tensorflow as tf
 
     from nagd_keras.engine.kernels import tensorflow as kernels
+    from nagd_keras.engine.kernels import tensorflow_directions
 
     monkeypatch.setattr(kernels, "LARGE", 1)
-    kernels._compiles.cache_clear()
-    x = keras.Variable(np.ones(4, "float32"))
-    optimizer = NAGD(0.5, 0.0)
+    monkeypatch.setattr(tensorflow_directions, "FUSED", 1)
+    tf.debugging.disable_check_numerics()
+    x = keras.Variable(np.ones((4, 3), "float32"), name="kernel")
+    optimizer = NAGD(0.5, 0.0, direction=direction)
     optimizer.build([x])
-    step = tf.function(lambda g: optimizer.apply([g]), autograph=False)
-    step(tf.ones(4))
-    kernels._compiles.cache_clear()
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(x), 0.5)
+    for _ in range(2):
+        step = tf.function(lambda g: optimizer.apply([g]), autograph=False)
+        step(tf.ones((4, 3)))
+        tf.debugging.enable_check_numerics()
+    assert int(optimizer.age) == 2
