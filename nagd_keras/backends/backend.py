@@ -125,6 +125,10 @@ class Backend:
         """
         return nullcontext()
 
+    def has_rows(self, gradient: Any) -> bool:
+        """Whether a gradient has some rows of its variable only."""
+        return False
+
     def rows_of(self, variable: Any, gradient: Any) -> Any:
         """Returns the rows of a variable that a gradient has, or all of it."""
         return tensor(variable)

@@ -98,6 +98,10 @@ class TensorFlow(Backend):
         waiting: AbstractContextManager[Any] = tf.control_dependencies([there])
         return waiting
 
+    def has_rows(self, gradient: Any) -> bool:
+        """Whether a gradient has some rows of its variable only."""
+        return isinstance(gradient, tf.IndexedSlices)
+
     def rows_of(self, variable: Any, gradient: Any) -> Any:
         """Returns the rows of a variable that a gradient has, or all of it."""
         if not isinstance(gradient, tf.IndexedSlices):

@@ -1,16 +1,27 @@
 """A compiled model that goes on training with NAGD."""
 
 import contextlib
+import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
 
-from nagd_keras.convert.carrying import carry_loss_scale, set_optimizer
+from nagd_keras.convert.carrying import (
+    carry,
+    carry_loss_scale,
+    check_at_lookahead,
+    set_optimizer,
+    settings,
+)
 from nagd_keras.convert.keras_sgd import from_keras_sgd
+from nagd_keras.directions.direction import Direction
+from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
 
-def adopt(model: Any) -> Any:
+def adopt(model: Any, direction: str | Direction | None = None) -> Any:
     r"""Replaces Keras' SGD in a compiled model by a NAGD that goes on where it stands.
 
     A model that was saved with Keras' SGD is loaded and adopted in two lines:
@@ -25,15 +36,20 @@ def adopt(model: Any) -> Any:
     are no velocities, which Keras does not load from its older format (.h5). Afterwards
     `model.save` records NAGD. Call it between two calls of `fit`, not in a callback.
 
+    With a `direction`, any optimizer is replaced, and NAGD begins anew: no other method remembers
+    what a direction needs. It keeps the settings that every Keras optimizer has, the weight decay
+    and the averages, takes the direction's own learning rate and momentum, and warns of that.
+
     Args:
         model: a model that is compiled with `keras.optimizers.SGD(nesterov=True)`, or with one
-            of momentum 0.
+            of momentum 0; with any optimizer where a direction is given.
+        direction: None, or that of the new optimizer; see `NAGD`.
 
     Returns:
         The model, which is changed in place.
 
     Raises:
-        TypeError: if it is no model, or its optimizer is not Keras' SGD.
+        TypeError: if it is no model, or its optimizer is not Keras' SGD and no direction is given.
         ValueError: if it is not compiled with an optimizer, or the SGD has momentum without
             nesterov=True. After any error the model is as it was.
 
@@ -65,15 +81,32 @@ def adopt(model: Any) -> Any:
         if number(optimizer.iterations) and not optimizer.built and model.built:
             # A checkpoint of TensorFlow's, whose velocities wait for that.
             optimizer.build(model.trainable_variables)
-        set_optimizer(model, _converted(optimizer))
+        convert = from_keras_sgd if direction is None else partial(_begun_anew, direction)
+        set_optimizer(model, _converted(optimizer, convert))
     return model
 
 
-def _converted(optimizer: Any) -> Any:
+def _begun_anew(direction: str | Direction, optimizer: Any) -> NAGD:
+    """Returns a NAGD with the settings of an optimizer, and nothing of what that remembers."""
+    if isinstance(optimizer, NAGD):
+        check_at_lookahead(optimizer)
+    decay = getattr(optimizer, "weight_decay", None)
+    new = NAGD(direction=direction, weight_decay=decay, **settings(optimizer))
+    carry(optimizer, new)
+    warnings.warn(
+        f"NAGD begins anew: what {type(optimizer).__name__} remembered is left, and its learning "
+        f"rate too. The new one is the direction's own, {number(new.learning_rate):g}; set "
+        "model.optimizer.learning_rate for another.",
+        stacklevel=4,
+    )
+    return new
+
+
+def _converted(optimizer: Any, convert: Callable[[Any], NAGD]) -> Any:
     if type(optimizer) is not keras.optimizers.LossScaleOptimizer:
-        return from_keras_sgd(optimizer)
+        return convert(optimizer)
     wrapper = keras.optimizers.LossScaleOptimizer(
-        from_keras_sgd(optimizer.inner_optimizer),
+        convert(optimizer.inner_optimizer),
         initial_scale=optimizer.initial_scale,
         dynamic_growth_steps=optimizer.dynamic_growth_steps,
         name=optimizer.name,

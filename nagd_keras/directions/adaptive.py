@@ -1,6 +1,8 @@
 """The gradient, each element by the size that it had before."""
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,14 +16,15 @@ from nagd_keras.directions.direction import Direction
 class Adaptive(Direction):
     r"""The gradient divided by the root mean square of the earlier ones, element by element.
 
-    With $v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2$ and its debiased root
-    $r_{t-1} = \sqrt{v_{t-1} / (1 - \beta_2^{t-1})}$,
+    With $v_t = \beta_2 v_{t-1} + (1 - \beta_2) g_t^2$, which begins with the first $g_t^2$ that is
+    not zero,
 
-    $$d_t = \mathrm{clip}\left(\frac{g_t}{\max(r_{t-1}, \epsilon)}, \pm t^{1/4}\right), \qquad
-      e_t = \varepsilon_t (1 - \mu_{t+1}),$$
+    $$d_t = \mathrm{clip}\left(\frac{g_t}{\max(\sqrt{v_{t-1}}, \epsilon)}, \pm t^{1/4}\right),
+      \qquad e_t = \varepsilon_t (1 - \mu_{t+1}),$$
 
-    and $d_1 = 0$. Thus `learning_rate` is what it is for Adam, the length of a step per element in
-    the long run, whatever the momentum is.
+    and $d_t = 0$ where there was no gradient yet. Thus `learning_rate` is what it is for Adam, the
+    length of a step per element in the long run, whatever the momentum is; and a variable, or a
+    row of a table, that joins late begins as the others did.
 
     Args:
         beta_2: $\beta_2$, in [0, 1): the share of the old mean of squares that is kept.
@@ -38,13 +41,14 @@ class Adaptive(Direction):
 
     References:
         Taniguchi et al. (2024), ADOPT: Modified Adam can converge with any beta_2 with the optimal
-        rate, algorithm 2.
+        rate, algorithm 2, without its first moment.
     """
 
     slots = ("mean_square",)
     learning_rate, momentum = 0.003, 0.9
+    elementwise = True
 
-    def __init__(self, beta_2: float = 0.99, epsilon: float = 1e-6) -> None:
+    def __init__(self, beta_2: float = 0.99, epsilon: float = 1e-12) -> None:
         self.beta_2 = value("beta_2", beta_2, 1.0)
         self.epsilon = positive("epsilon", epsilon)
 
@@ -52,15 +56,30 @@ class Adaptive(Direction):
         self, gradient: Any, slots: Mapping[str, Any], t: Any
     ) -> tuple[Any, Mapping[str, Any]]:
         """Returns $d_t$ and the new mean of squares."""
-        mean, first = slots["mean_square"], ops.cast(t <= 1, t.dtype)
         # In the dtype of t, which a number without one would narrow.
-        earlier = t - 1 + first
-        unbiased = 1 - self.beta_2**earlier
-        size = ops.sqrt(mean / unbiased)
-        limit = (1 - first) * ops.power(t, 0.25)
-        least = ops.full_like(t, self.epsilon)
-        direction = ops.clip(gradient / ops.maximum(size, least), -limit, limit)
-        return direction, {"mean_square": averaged(mean, squared(gradient), self.beta_2)}
+        mean, least = slots["mean_square"], ops.full_like(t, self.epsilon)
+        limit, known = ops.power(t, 0.25), ops.greater(mean, 0)
+        direction = ops.clip(gradient / ops.maximum(ops.sqrt(mean), least), -limit, limit)
+        square = squared(gradient)
+        after = ops.where(known, averaged(mean, square, self.beta_2), square)
+        return ops.where(known, direction, ops.zeros_like(direction)), {"mean_square": after}
+
+    def direct_all(
+        self, gradients: Sequence[Any], slots: Sequence[Mapping[str, Any]], t: Any
+    ) -> tuple[list[Any], list[Mapping[str, Any]]]:
+        """Returns the same of several variables: their elements, one after the other, are one."""
+        if len(gradients) == 1:
+            return super().direct_all(gradients, slots, t)
+        means = [each["mean_square"] for each in slots]
+        shapes = [tuple(mean.shape) for mean in means]
+        joined = [ops.concatenate([_reshaped(x, (-1,)) for x in xs]) for xs in (gradients, means)]
+        direction, after = self.direct(joined[0], {"mean_square": joined[1]}, t)
+        ends = list(itertools.accumulate(map(math.prod, shapes)))[:-1]
+        directions, means = (
+            [_reshaped(x, shape) for x, shape in zip(ops.split(xs, ends), shapes, strict=True)]
+            for xs in (direction, after["mean_square"])
+        )
+        return directions, [{"mean_square": mean} for mean in means]
 
     def step_length(self, learning_rate: Any, momentum: Any) -> Any:
         r"""Returns $\varepsilon_t (1 - \mu_{t+1})$."""
@@ -69,6 +88,11 @@ class Adaptive(Direction):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this direction again."""
         return {"beta_2": self.beta_2, "epsilon": self.epsilon}
+
+
+def _reshaped(x: Any, shape: tuple[int, ...]) -> Any:
+    """Returns a tensor of another shape, and one as it is where vectors are to be vectors."""
+    return x if len(x.shape) == len(shape) == 1 else ops.reshape(x, shape)
 
 
 def averaged(mean: Any, x: Any, beta: float) -> Any:

@@ -12,11 +12,14 @@ class Direction:
             zero at first, of the shape that `slot_shape` gives.
         learning_rate: the learning rate of a `NAGD` that is made without one.
         momentum: likewise.
+        elementwise: whether each element of the direction depends on its own gradient and slots
+            only, by a few operations.
     """
 
     slots: tuple[str, ...] = ()
     learning_rate = 0.01
     momentum = 0.9
+    elementwise = False
 
     def check(self, paths: Sequence[str]) -> None:
         """Raises ValueError if the direction does not suit a model with variables of these paths.
@@ -44,6 +47,16 @@ class Direction:
         """
         raise NotImplementedError
 
+    def direct_all(
+        self, gradients: Sequence[Any], slots: Sequence[Mapping[str, Any]], t: Any
+    ) -> tuple[list[Any], list[Mapping[str, Any]]]:
+        """Returns the same of several variables whose direction this is.
+
+        A direction may do that faster than one by one, as it does here.
+        """
+        found = [self.direct(*pair, t) for pair in zip(gradients, slots, strict=True)]
+        return [direction for direction, _ in found], [after for _, after in found]
+
     def step_length(self, learning_rate: Any, momentum: Any) -> Any:
         r"""Returns $e_t$ from the learning rate and the momentum $\mu_{t+1}$."""
         return learning_rate
@@ -51,6 +64,11 @@ class Direction:
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this direction again."""
         return {}
+
+    def __repr__(self) -> str:
+        """Returns what makes it again: "Adaptive(beta_2=0.99, epsilon=1e-12)"."""
+        given = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({given})"
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Direction":

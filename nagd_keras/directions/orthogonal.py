@@ -6,11 +6,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from nagd_keras.arguments import boolean, expressions, positive, value
+from nagd_keras.arguments import boolean, choice, expressions, positive, value
 from nagd_keras.directions.adaptive import Adaptive, averaged
 from nagd_keras.directions.direction import Direction
 from nagd_keras.rules.layouts import Layout, layouts
-from nagd_keras.rules.newton_schulz import QUINTIC, TINY, orthogonalized
+from nagd_keras.rules.newton_schulz import ITERATIONS, TINY, norm, orthogonalized
+
+_NUMBERS = "beta", "scale", "normalize", "iteration"
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
@@ -36,6 +38,8 @@ class Orthogonal(Adaptive):
         normalize: whether the outputs of a matrix are brought to one length.
         exclude: regular expressions; a variable in whose path one is found (`re.search`) is no
             matrix.
+        iteration: how a matrix becomes orthogonal: "polar_express", four steps, "quintic", or
+            "muon", the five steps of Muon.
 
     Raises:
         TypeError, ValueError: for anything else.
@@ -62,15 +66,18 @@ class Orthogonal(Adaptive):
         self,
         beta: float = 0.8,
         beta_2: float = 0.99,
-        epsilon: float = 1e-6,
+        epsilon: float = 1e-12,
         scale: float = 0.2,
         normalize: bool = True,
         exclude: Sequence[str] = (),
+        iteration: str = "polar_express",
     ) -> None:
         super().__init__(beta_2, epsilon)
         self.beta, self.scale = value("beta", beta, 1.0), positive("scale", scale)
         self.normalize = boolean("normalize", normalize)
         self.exclude = expressions("exclude", exclude)
+        choice("iteration", iteration, tuple(ITERATIONS))
+        self.iteration = iteration
 
     def check(self, paths: Sequence[str]) -> None:
         """Raises ValueError if a pattern of `exclude` is found in none of the paths."""
@@ -84,10 +91,19 @@ class Orthogonal(Adaptive):
     def for_variables(self, paths: Sequence[str], shapes: Sequence[Any]) -> list[Direction]:
         """Returns the direction of each: this one for matrices, `Adaptive` for what is none."""
         other = Adaptive(self.beta_2, self.epsilon)
-        return [
-            other if layout is None else _Matrices(self, layout, tuple(shape))
-            for layout, shape in zip(self._layouts(paths, shapes), shapes, strict=True)
-        ]
+        same: dict[Any, Direction] = {}  # One for those that are alike: they are computed at once.
+        found: list[Direction] = []
+        for layout, shape in zip(self._layouts(paths, shapes), shapes, strict=True):
+            if layout is None:
+                found.append(other)
+            else:
+                key = layout, tuple(shape)
+                found.append(same.setdefault(key, _Matrices(self, layout, tuple(shape))))
+        return found
+
+    def ahead(self, average: Any, gradient: Any) -> Any:
+        r"""Returns $u_t$, the average looked ahead."""
+        return averaged(average, gradient, self.beta)
 
     def describe(self, variables: Sequence[Any]) -> list[tuple[str, str]]:
         """Returns the path of each variable, and how it is cut: "4 of 16 x 32", or "adaptive"."""
@@ -104,7 +120,7 @@ class Orthogonal(Adaptive):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this direction again."""
-        own = {name: getattr(self, name) for name in ("beta", "scale", "normalize")}
+        own = {name: getattr(self, name) for name in _NUMBERS}
         return {**super().get_config(), **own, "exclude": [x.pattern for x in self.exclude]}
 
 
@@ -113,6 +129,7 @@ class _Matrices(Direction):
 
     def __init__(self, settings: Orthogonal, layout: Layout, shape: tuple[int, ...]) -> None:
         self._settings, self._layout, self._shape = settings, layout, shape
+        self._iteration = ITERATIONS[settings.iteration]
         slots = {"gradient_average": settings.beta > 0, "output_mean_square": settings.normalize}
         self.slots = tuple(name for name, used in slots.items() if used)
 
@@ -125,24 +142,43 @@ class _Matrices(Direction):
         self, gradient: Any, slots: Mapping[str, Any], t: Any
     ) -> tuple[Any, Mapping[str, Any]]:
         """Returns the direction and the new averages."""
-        settings, layout, after = self._settings, self._layout, {}
-        ahead = gradient
+        (direction,), (after,) = self.direct_all([gradient], [slots], t)
+        return direction, after
+
+    def direct_all(
+        self, gradients: Sequence[Any], slots: Sequence[Mapping[str, Any]], t: Any
+    ) -> tuple[list[Any], list[Mapping[str, Any]]]:
+        """Returns the same of several variables: all their matrices are one batch."""
+        settings, layout = self._settings, self._layout
+        after: list[dict[str, Any]] = [{} for _ in gradients]
+        ahead = list(gradients)
         if settings.beta > 0:
-            average = averaged(slots["gradient_average"], gradient, settings.beta)
-            after["gradient_average"] = average
-            ahead = averaged(average, gradient, settings.beta)
-        step = orthogonalized(layout.cut(ahead), QUINTIC)
+            for n, (gradient, before) in enumerate(zip(gradients, slots, strict=True)):
+                average = averaged(before["gradient_average"], gradient, settings.beta)
+                after[n]["gradient_average"] = average
+                ahead[n] = settings.ahead(average, gradient)
+        step = orthogonalized(_joined([layout.cut(x) for x in ahead]), self._iteration)
         if settings.normalize:
+            before = _joined([each["output_mean_square"] for each in slots])
             squares = ops.mean(ops.square(step), axis=-2)
-            mean = averaged(slots["output_mean_square"], squares, settings.beta_2)
-            after["output_mean_square"] = mean
+            mean = averaged(before, squares, settings.beta_2)
             step = _alike(step, mean)
+            for each, part in zip(after, _parts(mean, len(gradients)), strict=True):
+                each["output_mean_square"] = part
         scale = settings.scale * max(layout.rows, layout.columns) ** 0.5
-        return layout.joined(scale * step, self._shape), after
+        parts = _parts(scale * step, len(gradients))
+        return [layout.joined(x, self._shape) for x in parts], list(after)
+
+
+def _joined(batches: Sequence[Any]) -> Any:
+    return batches[0] if len(batches) == 1 else ops.concatenate(batches)
+
+
+def _parts(batch: Any, number: int) -> list[Any]:
+    return [batch] if number == 1 else list(ops.split(batch, number))
 
 
 def _alike(step: Any, mean_squares: Any) -> Any:
     """Returns matrices with outputs of one length, whose norms stay."""
     even = step / ops.maximum(ops.sqrt(mean_squares), TINY)[:, None, :]
-    norms = [ops.sqrt(ops.sum(ops.square(x), axis=(-2, -1), keepdims=True)) for x in (step, even)]
-    return even * (norms[0] / ops.maximum(norms[1], TINY))
+    return even * (norm(step) / ops.maximum(norm(even), TINY))

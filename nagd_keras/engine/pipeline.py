@@ -1,6 +1,6 @@
 """From gradients to variables: one path, in the order in which things happen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from nagd_keras.backends.current import current
 from nagd_keras.directions.direction import Direction
 from nagd_keras.engine.averages import average
 from nagd_keras.engine.clipping import Clipping, clipped
+from nagd_keras.engine.groups import Group, grouped
 from nagd_keras.engine.kernels import formula, kernels
 from nagd_keras.engine.step import Kind, Restart, Step
 from nagd_keras.rules.nesterov import Coefficients, bounded, coefficients
@@ -39,16 +40,14 @@ class Pipeline:
         self._directs = type(direction).direct is not Direction.direct  # else it is the gradient
         self._restart, self._skip, self._lazy = restart, skip, lazy
         self._dtypes: list[str] = []
-        self._directions: Sequence[Direction] = ()
-        self._direct: list[Any] = []  # how each is computed
+        self._groups: list[Group] = []  # that of each variable
 
     def settle(self, variables: Sequence[Any], directions: Sequence[Direction]) -> None:
         """Takes the variables that the optimizer is built for, and the direction of each."""
-        self._directions = directions
-        direct_for = kernels.direct_for if current.in_place() else formula.direct_for
-        self._direct = [direct_for(*pair) for pair in zip(directions, variables, strict=True)]
         pairs = zip(variables, self._state.slots[DISPLACEMENT], strict=True)
         self._dtypes = ["" if s is None else computed_in(w, s) for w, s in pairs]
+        module = kernels if current.in_place() else formula
+        self._groups = grouped(directions, variables, self._dtypes, module)
 
     def apply(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         """Makes an update of variables from their gradients, or accumulates these."""
@@ -131,9 +130,9 @@ class Pipeline:
         changes: dict[str, Any] = {}
         if self._optimizer.tracks_gradient_norm:
             changes["gradient_norm"] = clipping.norm
-        steps = self._steps(gradients, variables, values, clipping)
+        steps, places = self._steps(gradients, variables, values, clipping)
         if self._restart is None:
-            self._run(steps)
+            self._run(steps, places)
             with current.after(gradients):
                 scalars.add(COUNTERS, age=1, updates=1)
         else:
@@ -142,7 +141,7 @@ class Pipeline:
             there = {id(step.displacement) for step in steps}
             slots = self._state.slots[DISPLACEMENT]
             others = [s for s in slots if s is not None and id(s) not in there]
-            again = self._run(steps, Restart(self._restart, decide, others))
+            again = self._run(steps, places, Restart(self._restart, decide, others))
             age, updates, restarts = (tensor(counters[x]) for x in ("age", "updates", "restarts"))
             again = keras.ops.cast(again, age.dtype)
             after = {
@@ -160,9 +159,11 @@ class Pipeline:
         variables: Sequence[Any],
         values: Mapping[str, Any],
         clipping: Clipping,
-    ) -> list[Step]:
-        """Returns the step of each variable, without those that are frozen."""
-        slots, common, steps = self._state.slots[DISPLACEMENT], {}, []
+    ) -> tuple[list[Step], list[int]]:
+        """Returns the step of each variable, without those that are frozen, and their places."""
+        slots, common = self._state.slots[DISPLACEMENT], {}
+        steps: list[Step] = []
+        places: list[int] = []
         decays = values["weight_decay"] is not None
         for n, (gradient, variable) in enumerate(zip(gradients, variables, strict=True)):
             i = private.place(self._optimizer, variable)
@@ -172,16 +173,17 @@ class Pipeline:
                 continue
             if kind not in common:
                 common[kind] = self._coefficients(values, kind, clipping)
-            c, scale, slope = common[kind], None, None
+            c, scale = common[kind], None
             if self._directs:
                 scale = clipping.scale if clipping.scales is None else clipping.scales[n]
-                slope = self._clipped(gradient, kind, scale, clipping.bound)
-                gradient, scale = self._directed(slope, i, kind), None
+                gradient = self._clipped(gradient, kind, scale, clipping.bound)
+                scale = None
             elif clipping.scales is not None:
                 scale = _cast(clipping.scales[n], kind.dtype)
                 c = c.scaled(scale)
-            steps.append(Step(variable, slots[i], gradient, c, scale, slope))
-        return steps
+            steps.append(Step(variable, slots[i], gradient, c, scale))
+            places.append(i)
+        return steps, places
 
     def _coefficients(
         self, values: Mapping[str, Any], kind: Kind, clipping: Clipping
@@ -204,26 +206,41 @@ class Pipeline:
             values = values * _cast(scale, kind.dtype)
         return current.with_values(gradient, bounded(values, bound))
 
-    def _directed(self, gradient: Any, place: int, kind: Kind) -> Any:
-        """Returns the direction of a variable, and keeps what the direction remembers of it.
+    def _alike(
+        self, steps: Sequence[Step], places: Sequence[int]
+    ) -> Iterator[tuple[Group, list[int], list[dict[str, Any]]]]:
+        """Yields groups, the numbers of their steps, and the slots of each of these."""
+        together: dict[Any, list[int]] = {}
+        for n, (step, i) in enumerate(zip(steps, places, strict=True)):
+            alone = n if current.has_rows(step.gradient) else -1
+            key = id(self._groups[i]), id(step.coefficients), alone
+            together.setdefault(key, []).append(n)
+        for members in together.values():
+            group = self._groups[places[members[0]]]
+            slots = [
+                {name: self._state.slots[name][places[n]] for name in group.direction.slots}
+                for n in members
+            ]
+            yield group, members, slots
 
-        Where the gradient has some rows only, that is done to these.
-        """
-        way = self._directions[place]
-        slots = {name: self._state.slots[name][place] for name in way.slots}
-        before = {name: current.rows_of(s, gradient) for name, s in slots.items()}
-        before = {name: keras.ops.cast(x, kind.dtype) for name, x in before.items()}
-        t = keras.ops.cast(self._state.scalars["updates"].value + 1, kind.dtype)
-        direction, after = self._direct[place](current.values(gradient), before, t)
-        for name, slot in slots.items():
-            current.assign_rows(slot, gradient, keras.ops.cast(after[name], slot.dtype))
-        return current.with_values(gradient, direction)
-
-    def _run(self, steps: Sequence[Step], restart: Restart | None = None) -> Any:
+    def _run(
+        self, steps: Sequence[Step], places: Sequence[int], restart: Restart | None = None
+    ) -> Any:
         # The kernels decide by what the step goes along, which here is not the gradient.
-        plain = restart is not None and self._directs
-        update = kernels.update if current.in_place() and not plain else formula.update
-        return update(steps, self._lazy, restart)
+        update = kernels.update if current.in_place() else formula.update
+        if not self._directs:
+            return update(steps, self._lazy, restart)
+        t = self._state.scalars["updates"].value + 1
+        if restart is None:
+            for group, members, slots in self._alike(steps, places):
+                group.move([steps[n] for n in members], slots, t, self._lazy)
+            return None
+        directed = list(steps)
+        for group, members, slots in self._alike(steps, places):
+            found = group.direct([steps[n].gradient for n in members], slots, t)
+            for n, d in zip(members, found, strict=True):
+                directed[n] = steps[n]._replace(gradient=d, slope=steps[n].gradient)
+        return formula.update(directed, self._lazy, restart)
 
     def _decides(
         self,
@@ -250,7 +267,7 @@ class Pipeline:
         gradient = current.received(gradient, tuple(variable.shape), rows, self._lazy)
         values = self._state.hyperparameters.read(self._state.scalars.read(NUMBERS))
         values["learning_rate"] = current.scalar(learning_rate)
-        self._run(self._steps([gradient], [variable], values, Clipping()))
+        self._run(*self._steps([gradient], [variable], values, Clipping()))
 
     def _all_variables(self) -> list[Any]:
         return [*self._state.trained, *self._state.variables()]

@@ -1,44 +1,111 @@
 r"""Newton-Schulz's iteration: a matrix with its singular values brought to 1.
 
-With $X_0 = U / \|U\|_F$ and coefficients $(a, b, c)$,
+Each step applies a polynomial $a x + b x^3 + c x^5$ to the singular values and leaves the singular
+vectors as they are:
 
-    A = X X^T,    X <- a X + (b A + c A A) X
-
-applies the polynomial $a x + b x^3 + c x^5$ to each singular value and leaves the singular vectors.
+    A = X X^T,    X <- (a + b A + c A A) X
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
-# Of singular values in [.01, 1] these five make .98 to 1.03 (the "quintic" coefficients of Optax).
-QUINTIC = (
-    (4.0848, -6.8946, 2.9270),
-    (3.9505, -6.3029, 2.6377),
-    (3.7418, -5.5913, 2.3037),
-    (2.8769, -3.1427, 1.2046),
-    (2.8366, -3.0525, 1.2012),
+Coefficients = tuple[float, float, float]
+
+
+class Iteration(NamedTuple):
+    """How singular values are brought to 1.
+
+    Attributes:
+        coefficients: (a, b, c) of each step.
+        tight: whether the first X has a largest singular value near 1: U divided by the root of
+            order 8 of the sum of the 8th powers of its singular values. Else it is U divided by its
+            Frobenius norm, which for a large matrix makes all of them small.
+    """
+
+    coefficients: Sequence[Coefficients]
+    tight: bool
+
+
+# The best composition of four such polynomials for values in [.006, 1], which become .945 to 1.055
+# (Amsel et al. 2025, algorithm 1). No other step is as steep where values are small.
+POLAR_EXPRESS = Iteration(
+    (
+        (8.2568, -24.2653, 17.9589),
+        (3.8550, -2.8784, 0.5544),
+        (3.0425, -2.2795, 0.4864),
+        (2.1081, -1.4900, 0.3997),
+    ),
+    tight=True,
 )
-# Muon's own: five equal ones, which make .68 to 1.13 (Jordan et al. 2024).
-JORDAN = ((3.4445, -4.7750, 2.0315),) * 5
+# Optax' "quintic" coefficients: values in [.01, 1] become .98 to 1.03.
+QUINTIC = Iteration(
+    (
+        (4.0848, -6.8946, 2.9270),
+        (3.9505, -6.3029, 2.6377),
+        (3.7418, -5.5913, 2.3037),
+        (2.8769, -3.1427, 1.2046),
+        (2.8366, -3.0525, 1.2012),
+    ),
+    tight=False,
+)
+# Muon's own (Jordan et al. 2024): values in [.01, 1] become .68 to 1.13.
+MUON = Iteration(((3.4445, -4.7750, 2.0315),) * 5, tight=False)
+ITERATIONS = {"polar_express": POLAR_EXPRESS, "quintic": QUINTIC, "muon": MUON}
 TINY = 1e-30
+# From this ratio of the sides on, two steps at once cost less: they multiply squares of the small
+# side. More at once would lose small singular values to rounding.
+LONG, AT_ONCE = 1.5, 2
 
 
-def orthogonalized(u: Any, coefficients: Sequence[tuple[float, float, float]] = QUINTIC) -> Any:
+def orthogonalized(u: Any, iteration: Iteration = POLAR_EXPRESS) -> Any:
     """Returns matrices with their singular values brought to 1, and zeros for zeros.
 
     Args:
         u: of the shape (..., rows, columns).
-        coefficients: (a, b, c) of each step.
+        iteration: how.
     """
     tall = u.shape[-2] > u.shape[-1]
-    x = ops.swapaxes(u, -2, -1) if tall else u
+    x = _transposed(u) if tall else u
     # First by the largest element: the square of a tiny number is zero, of a huge one infinite.
     x = x / ops.maximum(ops.max(ops.abs(x), axis=(-2, -1), keepdims=True), TINY)
-    norm = ops.sqrt(ops.sum(ops.square(x), axis=(-2, -1), keepdims=True))
-    x = x / ops.maximum(norm, TINY)
-    for a, b, c in coefficients:
-        gram = ops.matmul(x, ops.swapaxes(x, -2, -1))
-        x = a * x + ops.matmul(b * gram + c * ops.matmul(gram, gram), x)
-    return ops.swapaxes(x, -2, -1) if tall else x
+    x = x / ops.maximum(norm(x), TINY)
+    gram = _gram(x)
+    square = ops.matmul(gram, gram)
+    if iteration.tight:
+        size = ops.maximum(ops.sqrt(norm(square)), TINY)
+        x, gram, square = x / ops.sqrt(size), gram / size, square / size / size
+    at_once = AT_ONCE if x.shape[-1] > LONG * x.shape[-2] else 1
+    for start in range(0, len(iteration.coefficients), at_once):
+        if start:
+            gram = _gram(x)
+            square = ops.matmul(gram, gram)
+        steps = iteration.coefficients[start : start + at_once]
+        x = ops.matmul(_polynomial(gram, square, steps), x)
+    return _transposed(x) if tall else x
+
+
+def norm(x: Any) -> Any:
+    """Returns the Frobenius norm of each matrix, as a matrix of one element."""
+    return ops.sqrt(ops.sum(ops.square(x), axis=(-2, -1), keepdims=True))
+
+
+def _polynomial(gram: Any, square: Any, steps: Sequence[Coefficients]) -> Any:
+    """Returns what X is multiplied by to make some steps, from X X^T and its square."""
+    eye, factor, product = ops.eye(gram.shape[-1], dtype=gram.dtype), None, None
+    for a, b, c in steps:
+        if factor is not None:
+            gram = ops.matmul(ops.matmul(factor, gram), factor)
+            square = ops.matmul(gram, gram)
+        factor = a * eye + b * gram + c * square
+        product = factor if product is None else ops.matmul(factor, product)
+    return product
+
+
+def _gram(x: Any) -> Any:
+    return ops.matmul(x, _transposed(x))
+
+
+def _transposed(x: Any) -> Any:
+    return ops.swapaxes(x, -2, -1)

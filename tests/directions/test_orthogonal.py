@@ -6,7 +6,7 @@ import pytest
 
 from nagd_keras import NAGD, directions
 from nagd_keras.rules.layouts import layouts
-from nagd_keras.rules.newton_schulz import JORDAN, orthogonalized
+from nagd_keras.rules.newton_schulz import MUON, orthogonalized
 from tests.reference import directions as reference
 from tests.support.drivers import to_float64
 
@@ -30,7 +30,7 @@ def direct(direction, path, g, steps=3):
     return to_float64(found)
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (16, 5), (5, 16)])
+@pytest.mark.parametrize("shape", [(8, 8), (16, 5), (5, 16), (128, 128), (60, 500)])
 @pytest.mark.parametrize("condition", [1, 10, 100])
 def test_singular_values_become_one(shape, condition, rng):
     found = orthogonalized(keras.ops.convert_to_tensor(matrix(rng, *shape, condition), "float32"))
@@ -75,8 +75,8 @@ def test_heads_that_change_places_change_those_of_the_step(rng):
 def test_it_is_muons_step_without_more(rng):
     """With Jordan's coefficients, momentum 0 and outputs as they come."""
     g = rng.normal(size=(5, 7)).astype("float32")
-    found = to_float64(orthogonalized(keras.ops.convert_to_tensor(g), JORDAN))
-    wanted = reference.newton_schulz(g.astype("float64"), JORDAN)
+    found = to_float64(orthogonalized(keras.ops.convert_to_tensor(g), MUON))
+    wanted = reference.newton_schulz(g.astype("float64"), reference.MUON, order=2)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 

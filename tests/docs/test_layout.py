@@ -76,6 +76,7 @@ OPTIONAL = {
     "backends.torch": {"torch"},
     "engine.kernels.tensorflow": {"tensorflow"},
     "engine.kernels.tensorflow_chunks": {"tensorflow"},
+    "engine.kernels.tensorflow_directions": {"tensorflow"},
     "engine.kernels.torch": {"torch"},
 }
 PUBLIC = "callbacks", "convert", "directions", "schedules"

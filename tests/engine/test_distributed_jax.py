@@ -17,7 +17,7 @@ import keras
 import pytest
 
 from nagd_keras import saving
-from tests.support.tolerances import TRAJECTORY, UNIT
+from tests.support.tolerances import ORTHOGONAL, TRAJECTORY, UNIT
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "jax", reason="keras.distribution trains on JAX"
@@ -36,6 +36,8 @@ CASES = (
     "global_clipnorm",
     "average",
     "slot_dtype",
+    "adaptive",
+    "orthogonal",
     "callbacks",
 )
 BY_DATA = ("scheduled", "skip")
@@ -44,7 +46,7 @@ LONG_CASES = ("constant", "clipnorm", "clipvalue", "guard")
 # Four devices add up the gradients in another order: up to 4 roundings were seen in 24 updates. A
 # displacement of 16 bits may round to the number next to it.
 AGREES = TRAJECTORY["float32"]
-TOLERANCES = {"slot_dtype": UNIT["bfloat16"]}
+TOLERANCES = {"slot_dtype": UNIT["bfloat16"], "orthogonal": ORTHOGONAL}
 LOSS_TOLERANCE = 2.0**-20
 
 

@@ -61,14 +61,23 @@ class Run:
     def __init__(
         self, optimizer: Any, start: Sequence[np.ndarray], dtype: str, driver: str = "eager"
     ) -> None:
-        self.optimizer = optimizer
-        self.dtype = dtype
-        self.variables = [
+        variables = [
             keras.Variable(keras.ops.cast(x, dtype), dtype=dtype, name=f"x{i}")
             for i, x in enumerate(start)
         ]
-        optimizer.build(self.variables)
-        self._apply = DRIVERS[driver](optimizer, self.variables)
+        self._drive(optimizer, variables, dtype, driver)
+
+    @classmethod
+    def over(cls, optimizer: Any, variables: Sequence[Any], driver: str = "eager") -> "Run":
+        """Drives an optimizer on variables that are there, of one dtype."""
+        run = cls.__new__(cls)
+        run._drive(optimizer, variables, variables[0].dtype, driver)
+        return run
+
+    def _drive(self, optimizer: Any, variables: Sequence[Any], dtype: str, driver: str) -> None:
+        self.optimizer, self.variables, self.dtype = optimizer, variables, dtype
+        optimizer.build(variables)
+        self._apply = DRIVERS[driver](optimizer, variables)
 
     def step(self, gradients: Sequence[np.ndarray]) -> None:
         self._apply([keras.ops.cast(g, self.dtype) for g in gradients])

@@ -39,6 +39,8 @@ CASES: dict[str, dict[str, Any]] = {
     "clipvalue": {"clipvalue": 0.001},
     "average": {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 3},
     "slot_dtype": {"slot_dtype": "bfloat16"},
+    "adaptive": {"direction": "adaptive", "learning_rate": 0.01},
+    "orthogonal": {"direction": "orthogonal", "learning_rate": 0.01},
     "callbacks": {},
     "guard": {},
 }

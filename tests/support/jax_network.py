@@ -34,13 +34,14 @@ def make(**settings: Any) -> Any:
 
 
 def misplaced(model: Any) -> list[str]:
-    """The slots that do not lie as their variables do."""
+    """The slots that do not lie as their variables do, but for those of another shape."""
     optimizer = model.optimizer
     return [
         f"{kind} of {v.path}: {v.value.sharding} and {s.value.sharding}"
         for kind, place, s in optimizer.state.slots.items()
         for v in [optimizer.state.trained[place]]
-        if not s.value.sharding.is_equivalent_to(v.value.sharding, v.value.ndim)
+        if s.shape == v.shape
+        and not s.value.sharding.is_equivalent_to(v.value.sharding, v.value.ndim)
     ]
 
 

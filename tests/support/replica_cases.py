@@ -79,6 +79,10 @@ SETTINGS = {
         decides=_RESTARTS,
         long=True,
     ),
+    "adaptive, lazy": Settings(
+        {"direction": "adaptive", "sparse_updates": "lazy"}, table=True, long=True
+    ),
+    "orthogonal": Settings({"direction": "orthogonal", **_SKIP}, spoiled=True, decides=_SKIPS),
     "embedding, slot_dtype": Settings({"slot_dtype": "float64"}, table=True, long=True),
 }
 # Those that several processes try as well.
@@ -90,6 +94,8 @@ WORKERS = (
     "ema_overwrite_frequency",
     "embedding, lazy, clipped",
     "embedding, slot_dtype",
+    "adaptive, lazy",
+    "orthogonal",
 )
 CALLBACKS = {
     "MomentumScheduler": Callbacks(

@@ -1,7 +1,7 @@
 """How an update is executed: the formula, and what is faster on some backends.
 
-A module of kernels has three functions, with the docstrings of the formula's: `update`,
-`direct_for` and `sum_of_squares`.
+A module of kernels has four functions, with the docstrings of the formula's: `update`,
+`direct_for`, `move_for` and `sum_of_squares`.
 """
 
 from importlib import import_module

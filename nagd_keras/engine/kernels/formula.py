@@ -1,6 +1,6 @@
 """Nesterov's update as operations of Keras: the way of a backend that fuses them, or of any."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras import ops
@@ -49,9 +49,59 @@ def _product(scheme: str, step: Step) -> Any:
     return weighted(scheme, ops.sum(a * b), scale)
 
 
-def direct_for(direction: Direction, variable: Any) -> Any:
-    """Returns the function `Direction.direct` for a variable."""
-    return direction.direct
+def direct_for(direction: Direction, variables: Sequence[Any], dtype: str) -> Any:
+    """Returns what makes directions of gradients, and keeps what the direction remembers.
+
+    Args:
+        direction: that of all of the variables.
+        variables: of which each call has some.
+        dtype: in which it is computed.
+
+    Returns:
+        A function of gradients, of the slots of each by their names, and of the number of this
+        update. Where a gradient has some rows only, it does that to these.
+    """
+
+    def direct(gradients: Sequence[Any], slots: Sequence[Mapping[str, Any]], t: Any) -> list[Any]:
+        pairs = list(zip(gradients, slots, strict=True))
+        before = [
+            {name: ops.cast(current.rows_of(slot, g), dtype) for name, slot in each.items()}
+            for g, each in pairs
+        ]
+        values = [current.values(g) for g in gradients]
+        found, after = direction.direct_all(values, before, ops.cast(t, dtype))
+        for (g, each), new in zip(pairs, after, strict=True):
+            for name, slot in each.items():
+                current.assign_rows(slot, g, ops.cast(new[name], slot.dtype))
+        return [current.with_values(g, d) for g, d in zip(gradients, found, strict=True)]
+
+    return direct
+
+
+def move_for(
+    direction: Direction, variables: Sequence[Any], dtype: str, update: Any = update
+) -> Any:
+    """Returns what makes the updates of variables along their directions, where none restarts.
+
+    Args:
+        direction: see `direct_for`.
+        variables: see `direct_for`.
+        dtype: see `direct_for`.
+        update: makes them once the directions are known.
+
+    Returns:
+        A function of steps, whose gradients are the clipped ones, and whose coefficients are the
+        same; of the slots of each variable by their names, of the number of this update, and of
+        `update`'s lazy.
+    """
+    direct = direct_for(direction, variables, dtype)
+
+    def move(steps: Sequence[Step], slots: Sequence[Any], t: Any, lazy: bool) -> None:
+        found = direct([step.gradient for step in steps], slots, t)
+        pairs = zip(steps, found, strict=True)
+        update([step._replace(gradient=d) for step, d in pairs], lazy)
+
+    return move
 
 
 def sum_of_squares(x: Any) -> Any:

@@ -13,10 +13,14 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from nagd_keras.backends.tensorflow import native
 from nagd_keras.directions.direction import Direction
+from nagd_keras.engine.kernels import formula
 from nagd_keras.engine.kernels import tensorflow_chunks as chunks
+from nagd_keras.engine.kernels.formula import direct_for
+from nagd_keras.engine.kernels.tensorflow_directions import compiled_move
 from nagd_keras.engine.step import Restart, Step
 from nagd_keras.rules.nesterov import Coefficients, bounded, nesterov_update
 from nagd_keras.rules.restart import SPEED, factors, weighted
@@ -24,11 +28,12 @@ from nagd_keras.tensors import real_parts
 
 # From this number of elements on a pass over memory costs more than to call a compiled function.
 LARGE = 2**22
-# From this number of elements on, to compile a direction's many operations into one pays.
-FUSED = 2**14
 # XLA walks through pieces in one thread, but finds each in the cache the second time that it needs
 # it. Two threads that have to wait for memory twice are slower than that; more may not be.
 FEW_THREADS = 2
+
+
+__all__ = ["direct_for", "move_for", "sum_of_squares", "update"]
 
 
 class Way(enum.Enum):
@@ -56,13 +61,13 @@ def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
     return Way.TRAINING_OPS if ops_can else Way.FORMULA
 
 
-def direct_for(direction: Direction, variable: Any) -> Any:
-    """Returns the function `Direction.direct` for a variable: compiled, if that is large."""
-    w = native(variable)
-    if (w.shape.num_elements() or 0) < FUSED or not (_on_cpu(w) and _compiles()):
-        return direction.direct
-    # One function a variable: TensorFlow warns of a function that it traces for many shapes.
-    return tf.function(direction.direct, jit_compile=True, autograph=False, reduce_retracing=True)
+def move_for(direction: Direction, variables: Sequence[Any], dtype: str) -> Any:
+    """Returns what makes the updates of variables; see the formula's `move_for`."""
+    plain = formula.move_for(direction, variables, dtype, update)
+    if not (_on_cpu(native(variables[0])) and _has_xla()):
+        return plain
+    few = _threads() <= FEW_THREADS
+    return compiled_move(plain, direction, variables, dtype, few, can=_compiles)
 
 
 def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = None) -> Any:
@@ -234,15 +239,27 @@ def _threads() -> int:
     return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
 
 
-@cache
 def _compiles() -> bool:
     """Whether XLA compiles here: some builds lack it, and it knows no debugger of numerics."""
+    return _has_xla() and not _is_debugged()
+
+
+@cache
+def _has_xla() -> bool:
     try:
         with tf.init_scope(), tf.device("cpu"):
             tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.constant(0.0))
     except tf.errors.OpError:
-        return False
+        return _is_debugged()  # Then it is that which XLA did not know.
     return True
+
+
+def _is_debugged() -> bool:
+    """Whether operations are watched, as `tf.debugging.enable_check_numerics` has it.
+
+    Private names of TensorFlow: nothing public says so, and it can begin after the first step.
+    """
+    return bool(getattr(context.context(), "op_callbacks", ()))
 
 
 def sum_of_squares(x: Any) -> Any:

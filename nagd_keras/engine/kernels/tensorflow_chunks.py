@@ -5,6 +5,7 @@ the second pass finds there what the first has read, and 20 bytes an element go 
 28 did.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -81,3 +82,45 @@ def update_and_sum(
     start = tf.constant(0), w, s, sums
     _, w, s, sums = tf.while_loop(lambda i, *_: i < elements // size, body, start)
     return tf.reshape(w, shape), tf.reshape(s, shape), sums
+
+
+def update_along(
+    direction: Any, w: Any, s: Any, g: Any, slots: Mapping[str, Any], t: Any, c: Coefficients
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Returns the variable, the displacement and the slots after a step along a direction.
+
+    All are tensors within a function that XLA compiles; the direction is an elementwise one.
+    """
+    shape = tf.shape(w)
+    w, s, g, *kept = (tf.reshape(x, (-1,)) for x in (w, s, g, *slots.values()))
+    elements = w.shape[0]
+    size = piece_size(elements) or elements
+
+    def body(i: Any, w: Any, s: Any, kept: list[Any], room: Any) -> tuple[Any, ...]:
+        def piece(x: Any) -> Any:
+            return xla.xla_dynamic_slice(x, [i * size], [size])
+
+        def put(x: Any, update: Any) -> Any:
+            return xla.xla_dynamic_update_slice(x, update, [i * size])
+
+        before = dict(zip(slots, map(piece, kept), strict=True))
+        d, after = direction.direct(piece(g), before, t)
+        # By way of some room of their own: else XLA would compute the direction again for each use,
+        # from copies of all slots. The places are known when the loop runs only, as those of `put`.
+        zero = tf.minimum(i, 0)
+        for n, x in enumerate((d, *(after[name] for name in slots))):
+            room = xla.xla_dynamic_update_slice(room, x, [zero + n * size])
+
+        def found(n: int) -> Any:
+            return xla.xla_dynamic_slice(room, [zero + n * size], [size])
+
+        kept = [put(x, found(1 + n)) for n, x in enumerate(kept)]
+        s = put(s, next_displacement(piece(s), found(0), c))
+        w = put(w, next_variable(piece(w), piece(s), found(0), c))
+        return i + 1, w, s, kept, room
+
+    room = tf.zeros(((1 + len(slots)) * size,), w.dtype)
+    start = tf.constant(0), w, s, kept, room
+    _, w, s, kept, _ = tf.while_loop(lambda i, *_: i < elements // size, body, start)
+    w, s, *kept = (tf.reshape(x, shape) for x in (w, s, *kept))
+    return w, s, dict(zip(slots, kept, strict=True))

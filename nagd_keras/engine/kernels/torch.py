@@ -6,7 +6,7 @@ variables are updated in batches that fit its cache, so that only the first pass
 for memory.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ import keras
 import torch
 
 from nagd_keras.directions.direction import Direction
+from nagd_keras.engine.kernels import formula
 from nagd_keras.engine.step import Restart, Step
 from nagd_keras.keras_private import raw_value
 from nagd_keras.rules.nesterov import Coefficients, nesterov_update
@@ -28,6 +29,8 @@ BATCH = 2**20
 # From this number of elements on, a tensor gains from the fused SGD. That starts all threads for
 # each tensor, however small; the operations for lists do not.
 LARGE = 2**12
+
+PIECE = 2**18  # the same of a piece of which a direction is computed, in arrays of its own
 
 DTYPES = torch.float32, torch.float64
 TYPES = torch.nn.Parameter, torch.Tensor
@@ -57,9 +60,41 @@ def _begin_anew(steps: Sequence[Step], others: Sequence[Any]) -> None:
         _tensor(s).zero_()
 
 
-def direct_for(direction: Direction, variable: Any) -> Any:
-    """Returns the function `Direction.direct` for a variable."""
-    return torch.no_grad()(direction.direct)
+def direct_for(direction: Direction, variables: Sequence[Any], dtype: str) -> Any:
+    """Returns what makes directions of gradients; see the formula's `direct_for`."""
+    return torch.no_grad()(formula.direct_for(direction, variables, dtype))
+
+
+def move_for(direction: Direction, variables: Sequence[Any], dtype: str) -> Any:
+    """Returns what makes the updates of variables; see the formula's `move_for`.
+
+    On a CPU, piece by piece for a large variable of an elementwise direction: each operation makes
+    an array of its own, which in the cache costs little.
+    """
+    plain = torch.no_grad()(formula.move_for(direction, variables, dtype, update))
+    if not direction.elementwise or len(variables) > 1:
+        return plain
+
+    @torch.no_grad()
+    def move(steps: Sequence[Step], slots: Sequence[Mapping[str, Any]], t: Any, lazy: bool) -> None:
+        (step,) = steps
+        arrays = [_tensor(x) for x in (step.variable, step.displacement, *slots[0].values())]
+        arrays.append(step.gradient)
+        if torch.compiler.is_compiling() or not all(_simple(x, arrays[0].dtype) for x in arrays):
+            plain(steps, slots, t, lazy)
+            return
+        t = keras.ops.cast(t, dtype)
+        for w, s, *kept, g in zip(*(torch.split(x.view(-1), PIECE) for x in arrays), strict=True):
+            d, after = direction.direct(g, dict(zip(slots[0], kept, strict=True)), t)
+            torch._foreach_copy_(kept, [after[name] for name in slots[0]])
+            update_tensors([(w, s, d, step.coefficients, None)])
+
+    return move
+
+
+def _simple(x: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Whether a tensor can be cut into pieces, and is of a dtype."""
+    return type(x) in TYPES and x.dtype is dtype and x.dtype in DTYPES and x.is_contiguous()
 
 
 def sum_of_squares(x: torch.Tensor) -> torch.Tensor:
