@@ -1,8 +1,11 @@
 """A file of results to which each training run is added when it is done, so none is made twice."""
 
+import contextlib
+import fcntl
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +44,28 @@ class Cells:
         """Keeps what was found, and where."""
         where = environment.described()
         place = {key: where[key] for key in KEPT if key in where}
-        self._groups = self._read()  # Another process may have added to it.
-        self._groups.setdefault(group, {})[name] = _finite({**found, "where": place})
-        groups = [
-            f" {json.dumps(group)}: {{\n"
-            + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in cells.items())
-            + "\n }"
-            for group, cells in self._groups.items()
-        ]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        replace(self._path, "{\n" + ",\n".join(groups) + "\n}\n")
+        with _locked(self._path.parent):  # Another process may be adding to it.
+            self._groups = self._read()
+            self._groups.setdefault(group, {})[name] = _finite({**found, "where": place})
+            groups = [
+                f" {json.dumps(group)}: {{\n"
+                + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in cells.items())
+                + "\n }"
+                for group, cells in self._groups.items()
+            ]
+            replace(self._path, "{\n" + ",\n".join(groups) + "\n}\n")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lets one process at a time work in a folder."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _finite(found: Any) -> Any:

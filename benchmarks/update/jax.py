@@ -68,20 +68,29 @@ def _arguments(shapes: Shapes) -> Callable[[], None]:
 def _optax(shapes: Shapes) -> Callable[[], None]:
     import optax
 
-    rule = optax.sgd(0.01, momentum=0.9, nesterov=True)
+    return optax_step(_arrays(shapes, 1.0), optax.sgd(0.01, momentum=0.9, nesterov=True))
+
+
+def optax_step(weights: list[Any], rule: Any) -> Callable[[], None]:
+    """Returns calls of an update of arrays by a rule of Optax."""
+    import optax
 
     def step(state: Any, gradients: Any) -> Any:
         weights, slots = state
         updates, slots = rule.update(gradients, slots, weights)
         return optax.apply_updates(weights, updates), slots
 
-    weights = _arrays(shapes, 1.0)
-    return _repeated(step, (weights, rule.init(weights)), _arrays(shapes, 1e-3))
+    weights = [jnp.copy(array) for array in weights]
+    return _repeated(step, (weights, rule.init(weights)), [1e-3 * array for array in weights])
 
 
 def keras_step(shapes: Shapes, optimizer: Any) -> Callable[[], None]:
     """Returns calls of an update of variables of these shapes."""
-    variables = [keras.Variable(array) for array in _arrays(shapes, 1.0)]
+    return step_of([keras.Variable(array) for array in _arrays(shapes, 1.0)], optimizer)
+
+
+def step_of(variables: list[Any], optimizer: Any) -> Callable[[], None]:
+    """Returns calls of an update of variables."""
     optimizer.build(variables)
 
     def step(state: Any, gradients: Any) -> Any:
@@ -90,7 +99,7 @@ def keras_step(shapes: Shapes, optimizer: Any) -> Callable[[], None]:
 
     # Copies, for the optimizer's own stay its own.
     state = [[jnp.copy(v.value) for v in vs] for vs in (variables, optimizer.variables)]
-    return _repeated(step, tuple(state), _arrays(shapes, 1e-3))
+    return _repeated(step, tuple(state), [1e-3 * v.value for v in variables])
 
 
 if __name__ == "__main__":

@@ -35,6 +35,15 @@ SECTIONS = {
     "decisions_torch": Section(
         "decisions", "torch", "PyTorch: calls of an update, by what it decides", 2.0, quick=False
     ),
+    "directions": Section(
+        "directions", "tensorflow", "TensorFlow: what an update adds, by direction", 6.0
+    ),
+    "directions_jax": Section(
+        "directions", "jax", "JAX: calls of an update, by direction", 6.0, quick=False
+    ),
+    "directions_torch": Section(
+        "directions", "torch", "PyTorch: calls of an update, by direction", 6.0, quick=False
+    ),
     "embedding": Section("embedding", "tensorflow", "TensorFlow: whole steps with an embedding"),
     "memory": Section("memory", "tensorflow", "TensorFlow: peak memory", quick=False),
     "first_step": Section("first_step", "tensorflow", "TensorFlow: the first step", quick=False),

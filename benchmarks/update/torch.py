@@ -45,8 +45,12 @@ def _torch(shapes: Shapes, **how: bool) -> Callable[[], object]:
 
 def keras_step(shapes: Shapes, optimizer: Any) -> Callable[[], object]:
     """Returns calls of an update of variables of these shapes."""
-    variables = [keras.Variable(keras.ops.ones(shape)) for shape in shapes]
-    gradients = [torch.full(shape, 1e-3) for shape in shapes]
+    return step_of([keras.Variable(keras.ops.ones(shape)) for shape in shapes], optimizer)
+
+
+def step_of(variables: Sequence[Any], optimizer: Any) -> Callable[[], object]:
+    """Returns calls of an update of variables."""
+    gradients = [1e-3 * v.value.detach() for v in variables]
     optimizer.build(variables)
 
     def call() -> None:
