@@ -125,6 +125,10 @@ class Backend:
         """
         return nullcontext()
 
+    def device_of(self, variable: Any) -> str:
+        """Returns the name of the device that a variable is on, where that matters."""
+        return ""
+
     def has_rows(self, gradient: Any) -> bool:
         """Whether a gradient has some rows of its variable only."""
         return False

@@ -98,6 +98,10 @@ class TensorFlow(Backend):
         waiting: AbstractContextManager[Any] = tf.control_dependencies([there])
         return waiting
 
+    def device_of(self, variable: Any) -> str:
+        """Returns the name of the device that a variable is on."""
+        return str(native(variable).device)
+
     def has_rows(self, gradient: Any) -> bool:
         """Whether a gradient has some rows of its variable only."""
         return isinstance(gradient, tf.IndexedSlices)

@@ -52,6 +52,10 @@ class Torch(Backend):
         else:
             super().assign_add(variable, value)
 
+    def device_of(self, variable: Any) -> str:
+        """Returns the name of the device that a variable is on."""
+        return str(variable.value.device)
+
     def received(self, gradient: Any, shape: tuple[int, ...], rows: bool, lazy: bool) -> Any:
         """Returns a gradient as the update takes it: a dense tensor."""
         if not isinstance(gradient, torch.Tensor):

@@ -90,8 +90,13 @@ def _begun_anew(direction: str | Direction, optimizer: Any) -> NAGD:
     """Returns a NAGD with the settings of an optimizer, and nothing of what that remembers."""
     if isinstance(optimizer, NAGD):
         check_at_lookahead(optimizer)
-    decay = getattr(optimizer, "weight_decay", None)
-    new = NAGD(direction=direction, weight_decay=decay, **settings(optimizer))
+        config = {**optimizer.get_config(), "direction": direction}
+        config |= {"learning_rate": None, "momentum": None}
+        new = type(optimizer).from_config(config)
+        new.state.from_config = False  # Its settings are the caller's, not those of a file.
+    else:
+        decay = getattr(optimizer, "weight_decay", None)
+        new = NAGD(direction=direction, weight_decay=decay, **settings(optimizer))
     carry(optimizer, new)
     warnings.warn(
         f"NAGD begins anew: what {type(optimizer).__name__} remembered is left, and its learning "

@@ -46,11 +46,15 @@ class Adaptive(Direction):
 
     slots = ("mean_square",)
     learning_rate, momentum = 0.003, 0.9
-    elementwise = True
 
     def __init__(self, beta_2: float = 0.99, epsilon: float = 1e-12) -> None:
         self.beta_2 = value("beta_2", beta_2, 1.0)
         self.epsilon = positive("epsilon", epsilon)
+
+    @property
+    def elementwise(self) -> bool:  # type: ignore[override]
+        """Whether it is this direction, not what a derived class makes of it."""
+        return type(self).direct is Adaptive.direct
 
     def direct(
         self, gradient: Any, slots: Mapping[str, Any], t: Any
@@ -68,7 +72,7 @@ class Adaptive(Direction):
         self, gradients: Sequence[Any], slots: Sequence[Mapping[str, Any]], t: Any
     ) -> tuple[list[Any], list[Mapping[str, Any]]]:
         """Returns the same of several variables: their elements, one after the other, are one."""
-        if len(gradients) == 1:
+        if len(gradients) == 1 or not self.elementwise:
             return super().direct_all(gradients, slots, t)
         means = [each["mean_square"] for each in slots]
         shapes = [tuple(mean.shape) for mean in means]

@@ -12,14 +12,16 @@ class Direction:
             zero at first, of the shape that `slot_shape` gives.
         learning_rate: the learning rate of a `NAGD` that is made without one.
         momentum: likewise.
-        elementwise: whether each element of the direction depends on its own gradient and slots
-            only, by a few operations.
+        elementwise: whether each element of the direction depends on its own gradient and on slots
+            of the variable's shape only. A large variable may then be updated piece by piece.
+        compiled: whether TensorFlow may compile it by XLA, as it does with elementwise ones, too.
     """
 
     slots: tuple[str, ...] = ()
     learning_rate = 0.01
     momentum = 0.9
     elementwise = False
+    compiled = False
 
     def check(self, paths: Sequence[str]) -> None:
         """Raises ValueError if the direction does not suit a model with variables of these paths.

@@ -1,5 +1,8 @@
 """Nesterov's own direction."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from nagd_keras.directions.direction import Direction
@@ -18,3 +21,9 @@ class Gradient(Direction):
         Nesterov (1983), A method for solving the convex programming problem with convergence rate
         O(1/k^2).
     """
+
+    def direct(
+        self, gradient: Any, slots: Mapping[str, Any], t: Any
+    ) -> tuple[Any, Mapping[str, Any]]:
+        """Returns the gradient, and no slots."""
+        return gradient, {}

@@ -12,11 +12,13 @@ from nagd_keras.directions.direction import Direction
 from nagd_keras.rules.layouts import Layout, layouts
 from nagd_keras.rules.newton_schulz import ITERATIONS, TINY, norm, orthogonalized
 
-_NUMBERS = "beta", "scale", "normalize", "iteration"
+_NAMES = "beta", "scale", "normalize", "iteration"
+# The least root mean square of an output that is brought to the length of others.
+LEAST = 1e-10
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
-class Orthogonal(Adaptive):
+class Orthogonal(Direction):
     r"""For matrices an average of the gradient with all its singular values brought to 1.
 
     With the average $M_t = b M_{t-1} + (1 - b) g_t$, looked ahead, $u_t = b M_t + (1 - b) g_t$, its
@@ -72,7 +74,7 @@ class Orthogonal(Adaptive):
         exclude: Sequence[str] = (),
         iteration: str = "polar_express",
     ) -> None:
-        super().__init__(beta_2, epsilon)
+        self.rest = Adaptive(beta_2, epsilon)  # for what is no matrix
         self.beta, self.scale = value("beta", beta, 1.0), positive("scale", scale)
         self.normalize = boolean("normalize", normalize)
         self.exclude = expressions("exclude", exclude)
@@ -90,12 +92,11 @@ class Orthogonal(Adaptive):
 
     def for_variables(self, paths: Sequence[str], shapes: Sequence[Any]) -> list[Direction]:
         """Returns the direction of each: this one for matrices, `Adaptive` for what is none."""
-        other = Adaptive(self.beta_2, self.epsilon)
         same: dict[Any, Direction] = {}  # One for those that are alike: they are computed at once.
         found: list[Direction] = []
         for layout, shape in zip(self._layouts(paths, shapes), shapes, strict=True):
             if layout is None:
-                found.append(other)
+                found.append(self.rest)
             else:
                 key = layout, tuple(shape)
                 found.append(same.setdefault(key, _Matrices(self, layout, tuple(shape))))
@@ -118,14 +119,20 @@ class Orthogonal(Adaptive):
                 found[place] = None
         return found
 
+    def step_length(self, learning_rate: Any, momentum: Any) -> Any:
+        r"""Returns $\varepsilon_t (1 - \mu_{t+1})$."""
+        return self.rest.step_length(learning_rate, momentum)
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make this direction again."""
-        own = {name: getattr(self, name) for name in _NUMBERS}
-        return {**super().get_config(), **own, "exclude": [x.pattern for x in self.exclude]}
+        own = {name: getattr(self, name) for name in _NAMES}
+        return {**self.rest.get_config(), **own, "exclude": [x.pattern for x in self.exclude]}
 
 
 class _Matrices(Direction):
-    """The direction of one variable that is cut into matrices."""
+    """The direction of variables that are cut into matrices alike."""
+
+    compiled = True
 
     def __init__(self, settings: Orthogonal, layout: Layout, shape: tuple[int, ...]) -> None:
         self._settings, self._layout, self._shape = settings, layout, shape
@@ -161,7 +168,7 @@ class _Matrices(Direction):
         if settings.normalize:
             before = _joined([each["output_mean_square"] for each in slots])
             squares = ops.mean(ops.square(step), axis=-2)
-            mean = averaged(before, squares, settings.beta_2)
+            mean = averaged(before, squares, settings.rest.beta_2)
             step = _alike(step, mean)
             for each, part in zip(after, _parts(mean, len(gradients)), strict=True):
                 each["output_mean_square"] = part
@@ -180,5 +187,5 @@ def _parts(batch: Any, number: int) -> list[Any]:
 
 def _alike(step: Any, mean_squares: Any) -> Any:
     """Returns matrices with outputs of one length, whose norms stay."""
-    even = step / ops.maximum(ops.sqrt(mean_squares), TINY)[:, None, :]
+    even = step / ops.maximum(ops.sqrt(mean_squares), LEAST)[:, None, :]
     return even * (norm(step) / ops.maximum(norm(even), TINY))

@@ -73,3 +73,15 @@ def check_lazy(accumulation: Any, restart: str | None, directs: bool) -> None:
                 f"Lazy updates know the rows that one batch looks up, and `{name}` needs all. "
                 f"Received: sparse_updates='lazy' and {name}={given!r}. Use one of them."
             )
+
+
+def check_rows(gradients: Sequence[Any], variables: Sequence[Any], directions: Any) -> None:
+    """Raises ValueError for some rows of what is a matrix, of which all rows take part."""
+    for gradient, variable, direction in zip(gradients, variables, directions, strict=True):
+        if current.has_rows(gradient) and not direction.elementwise:
+            raise ValueError(
+                f'sparse_updates="lazy" updates some rows of {variable.path!r} by themselves, but '
+                "its direction takes it for matrices, as a whole. Leave it out of these: "
+                f"directions.Orthogonal(exclude=[{variable.path!r}]); or pass "
+                'sparse_updates="dense".'
+            )

@@ -31,6 +31,7 @@ def grouped(
     directions: Sequence[Direction],
     variables: Sequence[Any],
     dtypes: Sequence[str],
+    devices: Sequence[str],
     kernels: Any,
 ) -> list[Group]:
     """Returns the group of each variable.
@@ -39,13 +40,14 @@ def grouped(
         directions: of each variable.
         variables: all that the optimizer is built for.
         dtypes: in which each is computed.
+        devices: where each is.
         kernels: the module of those that compute them.
     """
     sizes = [math.prod(variable.shape) for variable in variables]
     alike: dict[Any, list[list[int]]] = {}
-    for n, (direction, dtype) in enumerate(zip(directions, dtypes, strict=True)):
+    for n, (direction, *kind) in enumerate(zip(directions, dtypes, devices, strict=True)):
         small, most = LESS if direction.elementwise else (SMALL, MOST)
-        parts = alike.setdefault((id(direction), dtype, n if sizes[n] > small else -1), [[]])
+        parts = alike.setdefault((id(direction), *kind, n if sizes[n] > small else -1), [[]])
         if parts[-1] and sum(sizes[i] for i in parts[-1]) + sizes[n] > most:
             parts.append([])
         parts[-1].append(n)
@@ -56,3 +58,9 @@ def grouped(
         group = Group(direction, kernels.direct_for(*own), kernels.move_for(*own))
         found |= dict.fromkeys(members, group)
     return [found[n] for n in range(len(variables))]
+
+
+def same_shapes(direction: Direction, variable: Any) -> bool:
+    """Whether a direction's slots of a variable all have its shape."""
+    shape = tuple(variable.shape)
+    return all(direction.slot_shape(name, shape) == shape for name in direction.slots)

@@ -9,8 +9,10 @@ import keras
 from nagd_keras import keras_private as private
 from nagd_keras.backends.current import current
 from nagd_keras.directions.direction import Direction
+from nagd_keras.directions.gradient import Gradient
 from nagd_keras.engine.averages import average
 from nagd_keras.engine.clipping import Clipping, clipped
+from nagd_keras.engine.gradients import check_rows
 from nagd_keras.engine.groups import Group, grouped
 from nagd_keras.engine.kernels import formula, kernels
 from nagd_keras.engine.step import Kind, Restart, Step
@@ -37,17 +39,22 @@ class Pipeline:
     ) -> None:
         """Takes the optimizer, whose settings of Keras are read when they are needed, and ours."""
         self._optimizer, self._state, self._direction = optimizer, state, direction
-        self._directs = type(direction).direct is not Direction.direct  # else it is the gradient
+        self._directs = False  # whether some variable's direction is not the gradient
         self._restart, self._skip, self._lazy = restart, skip, lazy
         self._dtypes: list[str] = []
-        self._groups: list[Group] = []  # that of each variable
+        # That of each variable, for steps that set variables in place, and for others.
+        self._all_groups: dict[bool, list[Group]] = {}
 
     def settle(self, variables: Sequence[Any], directions: Sequence[Direction]) -> None:
         """Takes the variables that the optimizer is built for, and the direction of each."""
         pairs = zip(variables, self._state.slots[DISPLACEMENT], strict=True)
         self._dtypes = ["" if s is None else computed_in(w, s) for w, s in pairs]
-        module = kernels if current.in_place() else formula
-        self._groups = grouped(directions, variables, self._dtypes, module)
+        self._directs = not all(type(direction) is Gradient for direction in directions)
+        devices = [current.device_of(variable) for variable in variables]
+        for in_place, module in ((True, kernels), (False, formula)):
+            self._all_groups[in_place] = grouped(
+                directions, variables, self._dtypes, devices, module
+            )
 
     def apply(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         """Makes an update of variables from their gradients, or accumulates these."""
@@ -83,6 +90,9 @@ class Pipeline:
         gradients = current.summed_over_replicas(list(gradients))
         rows = current.in_place() and not optimizer.gradient_accumulation_steps
         rows = rows and (self._lazy or not self._directs)
+        if self._lazy and self._directs:
+            places = [private.place(optimizer, variable) for variable in variables]
+            check_rows(gradients, variables, [self._groups[i].direction for i in places])
         received = [
             current.received(g, tuple(v.shape), rows, self._lazy)
             for g, v in zip(gradients, variables, strict=True)
@@ -205,6 +215,10 @@ class Pipeline:
         if scale is not None:
             values = values * _cast(scale, kind.dtype)
         return current.with_values(gradient, bounded(values, bound))
+
+    @property
+    def _groups(self) -> list[Group]:
+        return self._all_groups[current.in_place()]
 
     def _alike(
         self, steps: Sequence[Step], places: Sequence[int]

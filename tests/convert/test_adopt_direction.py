@@ -75,3 +75,21 @@ def test_without_one_only_sgd_goes_on():
     model = trained(keras.optimizers.Adam(0.01))
     with pytest.raises(TypeError, match="SGD"):
         convert.adopt(model)
+
+
+def test_a_nagd_keeps_its_settings():
+    settings = {
+        "skip_nonfinite": True,
+        "restart": "gradient",
+        "learning_rate_multipliers": {"kernel": 0.5},
+        "weight_decay": keras.optimizers.schedules.PolynomialDecay(0.1, 10),
+    }
+    old = NAGD(0.02, 0.5, **settings)
+    model = trained(old)
+    with pytest.warns(UserWarning, match="begins anew"):
+        convert.adopt(model, "orthogonal")
+    config, before = model.optimizer.get_config(), old.get_config()
+    changed = {"direction", "learning_rate", "momentum"}
+    assert {k: v for k, v in config.items() if k not in changed} == {
+        k: v for k, v in before.items() if k not in changed
+    }

@@ -240,3 +240,44 @@ def test_numbers_can_be_used_as_those_of_keras_can():
     assert (-rate, abs(rate), rate + 1, 1 - rate, rate == 0.5) == (-0.5, 0.5, 1.5, 0.5, True)
     rate.assign_sub(0.25)
     assert float(rate) == 0.25
+
+
+class Counted(directions.Adaptive):
+    """Derived from a direction that joins variables, with a slot and a norm of each variable."""
+
+    slots = ("mean_square", "count")
+
+    def slot_shape(self, name, shape):
+        return () if name == "count" else shape
+
+    def direct(self, gradient, slots, t):
+        direction, after = super().direct(gradient, {"mean_square": slots["mean_square"]}, t)
+        norm = keras.ops.sqrt(keras.ops.sum(keras.ops.square(direction))) + 1e-12
+        return direction / norm, {**after, "count": slots["count"] + 1}
+
+
+def test_a_derived_direction_is_computed_by_variable(rng):
+    starts = [rng.normal(size=4), rng.normal(size=400)]
+    run = Run(NAGD(0.1, 0.0, direction=Counted()), starts, "float32")
+    for _ in range(2):
+        before = run.look_ahead
+        run.step([rng.normal(size=4), rng.normal(size=400)])
+    moved = [np.linalg.norm(a - b) for a, b in zip(run.look_ahead, before, strict=True)]
+    np.testing.assert_allclose(moved, [0.1, 0.1], rtol=1e-5)
+    assert [float(to_float64(s)) for s in run.optimizer.state.slots["count"]] == [2, 2]
+
+
+class Signs(directions.Direction):
+    """Elementwise, without slots."""
+
+    elementwise = True
+
+    def direct(self, gradient, slots, t):
+        return keras.ops.sign(gradient), {}
+
+
+def test_an_elementwise_direction_of_a_large_variable(rng):
+    start = rng.normal(size=2**14 + 3)
+    run = Run(NAGD(0.5, 0.0, direction=Signs()), [start], "float32", [*DRIVERS][-1])
+    run.step([start])
+    np.testing.assert_allclose(run.look_ahead[0], np.float32(start) - 0.5 * np.sign(start))

@@ -107,6 +107,30 @@ def test_some_gradients_are_missing(rng):
     assert all(np.abs(a - b).max() > 0 for a, b in zip(between, before, strict=True))
 
 
+def test_variables_on_two_devices():
+    """They are in groups of their own."""
+    devices = tf.config.list_logical_devices("CPU")
+    if len(devices) < 2:
+        pytest.skip("one logical device")
+    variables = []
+    for device in devices[:2]:
+        with tf.device(device.name):
+            variables.append(keras.Variable(np.eye(4), name="kernel", dtype="float32"))
+    optimizer = NAGD(direction="orthogonal")
+    for _ in range(2):
+        optimizer.apply([tf.eye(4)] * 2, variables)
+    assert int(optimizer.age) == 2
+
+
+def test_some_rows_of_a_matrix():
+    table = keras.Variable(np.ones((6, 4)), name="table")
+    optimizer = NAGD(direction="orthogonal", sparse_updates="lazy")
+    rows = tf.IndexedSlices(tf.ones((2, 4)), tf.constant([1, 3]), (6, 4))
+    with pytest.raises(ValueError, match=r"directions.Orthogonal\(exclude=\['table'\]\)"):
+        optimizer.apply([rows], [table])
+    np.testing.assert_array_equal(to_float64(table), 1)
+
+
 def test_nothing_is_copied(monkeypatch):
     """In pieces, XLA aliases variables with its results and needs no room but for a piece."""
     if tf.__version__ < "2.21":

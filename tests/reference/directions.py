@@ -2,10 +2,10 @@
 
 import numpy as np
 
-POLAR_EXPRESS = [  # Amsel et al. 2025, for singular values from 0.006 on
-    (8.2568, -24.2653, 17.9589),
-    (3.8550, -2.8784, 0.5544),
-    (3.0425, -2.2795, 0.4864),
+POLAR_EXPRESS = [  # Amsel et al. 2025: from 0.006 on, with the margins of their algorithm 2
+    (8.2568 / 1.01, -24.2653 / 1.01**3, 17.9589 / 1.01**5),
+    (3.8550 / 1.01, -2.8784 / 1.01**3, 0.5544 / 1.01**5),
+    (3.0425 / 1.01, -2.2795 / 1.01**3, 0.4864 / 1.01**5),
     (2.1081, -1.4900, 0.3997),
 ]
 MUON = [(3.4445, -4.7750, 2.0315)] * 5  # Jordan et al. 2024
@@ -20,9 +20,9 @@ def adaptive(g, slots, t, beta_2=0.99, epsilon=1e-12):
     return np.where(known, d, 0.0), {"mean_square": after}
 
 
-def newton_schulz(u, coefficients=POLAR_EXPRESS, order=8):
+def newton_schulz(u, coefficients=POLAR_EXPRESS, order=8, margin=1.02):
     """One matrix, by its definition: first divided by the norm of its singular values."""
-    x = u / max(np.linalg.norm(np.linalg.svd(u, compute_uv=False), order), 1e-300)
+    x = u / max(margin * np.linalg.norm(np.linalg.svd(u, compute_uv=False), order), 1e-300)
     for a, b, c in coefficients:
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x

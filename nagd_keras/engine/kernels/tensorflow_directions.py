@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from nagd_keras.backends.tensorflow import native
 from nagd_keras.directions.direction import Direction
+from nagd_keras.engine.groups import same_shapes
 from nagd_keras.engine.kernels import tensorflow_chunks as chunks
 from nagd_keras.engine.step import Step
 from nagd_keras.rules.nesterov import Coefficients, nesterov_update
@@ -38,9 +39,11 @@ def compiled_move(
     """
     size = sum(native(variable).shape.num_elements() or 0 for variable in variables)
     # Each array that is handed over costs, so of small variables it does not pay.
-    if direction.elementwise and (len(variables) > 1 or size < FUSED):
+    large = direction.elementwise and len(variables) == 1 and size >= FUSED
+    if not (direction.compiled or large):
         return plain
-    pieces = direction.elementwise and few_threads and size >= PIECES and chunks.can(size)
+    pieces = large and same_shapes(direction, variables[0])
+    pieces = pieces and few_threads and size >= PIECES and chunks.can(size)
 
     # One function a group: TensorFlow warns of a function that it traces for many shapes.
     @partial(tf.function, jit_compile=True, autograph=False, reduce_retracing=True)
@@ -58,7 +61,7 @@ def compiled_move(
             ]
         for w, s, own, (w_next, s_next, new) in zip(ws, ss, slots, after, strict=True):
             for handle, value in ((s, s_next), (w, w_next), *((own[x], new[x]) for x in own)):
-                tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+                tf.raw_ops.AssignVariableOp(resource=handle, value=tf.cast(value, dtype))
 
     def move(steps: Sequence[Step], slots: Sequence[Mapping[str, Any]], t: Any, lazy: bool) -> None:
         used = [x for step in steps for x in (step.variable, step.displacement)]
@@ -68,14 +71,15 @@ def compiled_move(
         if rows or not alike or tf.config.functions_run_eagerly() or not can():
             plain(steps, slots, t, lazy)
             return
-        compiled(
-            [step.gradient for step in steps],
-            [native(step.variable).handle for step in steps],
-            [native(step.displacement).handle for step in steps],
-            [{name: native(slot).handle for name, slot in each.items()} for each in slots],
-            tf.cast(t, dtype),
-            {k: x for k, x in steps[0].coefficients._asdict().items() if x is not None},
-        )
+        with tf.device(native(steps[0].variable).device):
+            compiled(
+                [step.gradient for step in steps],
+                [native(step.variable).handle for step in steps],
+                [native(step.displacement).handle for step in steps],
+                [{name: native(slot).handle for name, slot in each.items()} for each in slots],
+                tf.cast(t, dtype),
+                {k: x for k, x in steps[0].coefficients._asdict().items() if x is not None},
+            )
 
     return move
 

@@ -14,6 +14,7 @@ import keras
 import torch
 
 from nagd_keras.directions.direction import Direction
+from nagd_keras.engine.groups import same_shapes
 from nagd_keras.engine.kernels import formula
 from nagd_keras.engine.step import Restart, Step
 from nagd_keras.keras_private import raw_value
@@ -29,9 +30,7 @@ BATCH = 2**20
 # From this number of elements on, a tensor gains from the fused SGD. That starts all threads for
 # each tensor, however small; the operations for lists do not.
 LARGE = 2**12
-
-PIECE = 2**18  # the same of a piece of which a direction is computed, in arrays of its own
-
+PIECE = 2**18  # of a piece of which a direction is computed, in arrays of its own
 DTYPES = torch.float32, torch.float64
 TYPES = torch.nn.Parameter, torch.Tensor
 
@@ -72,7 +71,7 @@ def move_for(direction: Direction, variables: Sequence[Any], dtype: str) -> Any:
     an array of its own, which in the cache costs little.
     """
     plain = torch.no_grad()(formula.move_for(direction, variables, dtype, update))
-    if not direction.elementwise or len(variables) > 1:
+    if len(variables) > 1 or not (direction.elementwise and same_shapes(direction, variables[0])):
         return plain
 
     @torch.no_grad()
@@ -86,7 +85,8 @@ def move_for(direction: Direction, variables: Sequence[Any], dtype: str) -> Any:
         t = keras.ops.cast(t, dtype)
         for w, s, *kept, g in zip(*(torch.split(x.view(-1), PIECE) for x in arrays), strict=True):
             d, after = direction.direct(g, dict(zip(slots[0], kept, strict=True)), t)
-            torch._foreach_copy_(kept, [after[name] for name in slots[0]])
+            if kept:
+                torch._foreach_copy_(kept, [after[name] for name in slots[0]])
             update_tensors([(w, s, d, step.coefficients, None)])
 
     return move
@@ -94,7 +94,7 @@ def move_for(direction: Direction, variables: Sequence[Any], dtype: str) -> Any:
 
 def _simple(x: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether a tensor can be cut into pieces, and is of a dtype."""
-    return type(x) in TYPES and x.dtype is dtype and x.dtype in DTYPES and x.is_contiguous()
+    return type(x) in TYPES and x.dtype is dtype in DTYPES and x.is_contiguous()
 
 
 def sum_of_squares(x: torch.Tensor) -> torch.Tensor:
