@@ -49,7 +49,7 @@ class Orthogonal(Direction):
     Example:
         >>> import keras
         >>> from nagd_keras import NAGD, directions
-        >>> optimizer = NAGD(direction=directions.Orthogonal(exclude=["head"]))
+        >>> optimizer = NAGD(direction=directions.Orthogonal(exclude=["head/"]))
         >>> dense = keras.layers.Dense(4, name="hidden")
         >>> dense.build((None, 3))
         >>> for path, what in optimizer.direction.describe(dense.variables):
