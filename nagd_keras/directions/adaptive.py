@@ -51,6 +51,7 @@ class Adaptive(Direction):
         self.beta_2 = value("beta_2", beta_2, 1.0)
         self.epsilon = positive("epsilon", epsilon)
 
+    # A class derived from this one may look at more than one element, so its flag is not inherited.
     @property
     def elementwise(self) -> bool:  # type: ignore[override]
         """Whether it is this direction, not what a derived class makes of it."""

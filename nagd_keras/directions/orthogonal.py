@@ -59,7 +59,7 @@ class Orthogonal(Direction):
 
     References:
         Jordan et al. (2024), Muon: An optimizer for hidden layers in neural networks; Li et al.
-        (2025), NorMuon, algorithm 1.
+        (2025), NorMuon, algorithm 1; Amsel et al. (2025), The Polar Express, algorithms 1 and 2.
     """
 
     learning_rate, momentum = 0.01, 0.8

@@ -114,3 +114,19 @@ def test_a_variable_that_joins_late_begins_as_all_did(rng):
     assert not any(moved[:201])
     assert max(moved[201:]) < 3
     assert moved[-1] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="has no stateless updates")
+@pytest.mark.parametrize("direction", ["gradient", "adaptive", "orthogonal"])
+def test_a_stateless_update_leaves_the_variables_as_they_are(direction, rng):
+    start, gradient = np.float32(rng.normal(size=(4, 3))), np.float32(rng.normal(size=(4, 3)))
+    runs = [Run(NAGD(direction=direction), [start], "float32") for _ in range(2)]
+    optimizer, (variable,) = runs[0].optimizer, runs[0].variables
+    values, state = [variable.value], [v.value for v in optimizer.variables]
+    for _ in range(2):
+        given = [keras.ops.convert_to_tensor(gradient)]
+        values, state = optimizer.stateless_apply(state, given, values)
+        runs[1].step([gradient])
+    np.testing.assert_array_equal(to_float64(variable), start)
+    assert_close(to_float64(values[0]), runs[1].look_ahead[0], TRAJECTORY["float32"])
+    assert np.abs(runs[1].look_ahead[0] - start).max() > 0

@@ -1,5 +1,9 @@
 """The ways to go along a direction on TensorFlow: each makes the same steps as the formula."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -107,19 +111,31 @@ def test_some_gradients_are_missing(rng):
     assert all(np.abs(a - b).max() > 0 for a, b in zip(between, before, strict=True))
 
 
-def test_variables_on_two_devices():
-    """They are in groups of their own."""
-    devices = tf.config.list_logical_devices("CPU")
-    if len(devices) < 2:
-        pytest.skip("one logical device")
+TWO_DEVICES = """
+import keras, numpy as np, tensorflow as tf
+from nagd_keras import NAGD
+half = tf.config.LogicalDeviceConfiguration()
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [half] * 2)
+for direction, shape in (("orthogonal", (4, 4)), ("adaptive", (2**14,)), ("adaptive", (3,))):
     variables = []
-    for device in devices[:2]:
+    for device in tf.config.list_logical_devices("CPU"):
         with tf.device(device.name):
-            variables.append(keras.Variable(np.eye(4), name="kernel", dtype="float32"))
-    optimizer = NAGD(direction="orthogonal")
+            variables.append(keras.Variable(np.ones(shape), name="kernel", dtype="float32"))
+    optimizer = NAGD(direction=direction)
     for _ in range(2):
-        optimizer.apply([tf.eye(4)] * 2, variables)
+        optimizer.apply([tf.ones(shape)] * 2, variables)
     assert int(optimizer.age) == 2
+    np.testing.assert_array_equal(variables[0].numpy(), variables[1].numpy())
+    assert np.abs(variables[0].numpy() - 1).max() > 0
+"""
+
+
+def test_variables_on_two_devices():
+    """They are in groups of their own. Devices are set up once, so in a process of its own."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", TWO_DEVICES]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_some_rows_of_a_matrix():
