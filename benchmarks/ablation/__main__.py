@@ -32,9 +32,9 @@ class Run(NamedTuple):
     seed: int
 
 
-def runs(families: Sequence[str], seeds: int, times: int) -> Iterator[Run]:
+def runs(families: Sequence[str], rates: Sequence[float], seeds: int, times: int) -> Iterator[Run]:
     """Yields the runs that are made on every workload, with so many times the race's updates."""
-    for seed, rate in itertools.product(range(1, seeds + 1), RATES):
+    for seed, rate in itertools.product(range(1, seeds + 1), rates):
         for family in families:
             for name, variant in FAMILIES[family].items():
                 if variant.longer or times == 1:
@@ -56,6 +56,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
     parser.add_argument("workloads", nargs="*", help=f"of {', '.join(WORKLOADS)}; default: all")
     parser.add_argument("--family", choices=FAMILIES, action="append", help="default: all")
+    parser.add_argument("--rate", type=float, choices=RATES, action="append", help="default: all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--long", action="store_true", help=f"{LONGER} times the updates")
     parser.add_argument("--results", type=Path, default=HERE, metavar="FILE")
@@ -66,7 +67,8 @@ def main() -> int:
     cells, times = Cells(arguments.results), LONGER if arguments.long else 1
     if not arguments.report:
         problems = {name: WORKLOADS[name].make() for name in arguments.workloads or WORKLOADS}
-        for run in runs(arguments.family or list(FAMILIES), arguments.seeds, times):
+        families, rates = arguments.family or list(FAMILIES), arguments.rate or RATES
+        for run in runs(families, rates, arguments.seeds, times):
             for name, problem in problems.items():
                 if not cells.of(name, run.key):
                     workload = WORKLOADS[name]

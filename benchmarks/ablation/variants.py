@@ -78,8 +78,9 @@ def adaptive(momentum: float | None = None, longer: bool = False, **settings: An
 
 
 ORTHOGONAL = {
-    "b .8, momentum .8": orthogonal(0.8, True),
-    "b .8, momentum .9": orthogonal(0.9, True, beta=0.8),
+    "b .8, momentum .9": orthogonal(0.9, True),
+    # What the variants that name no momentum are to be compared with.
+    "b .8, momentum .8": orthogonal(0.8, True, beta=0.8),
     "b .5, momentum .9": orthogonal(0.9, beta=0.5),
     "b .9, momentum .8": orthogonal(0.8, beta=0.9),
     "b .9, momentum .9": orthogonal(0.9, True, beta=0.9),

@@ -62,7 +62,7 @@ class Orthogonal(Direction):
         (2025), NorMuon, algorithm 1; Amsel et al. (2025), The Polar Express, algorithms 1 and 2.
     """
 
-    learning_rate, momentum = 0.01, 0.8
+    learning_rate, momentum = 0.01, 0.9
 
     def __init__(
         self,
