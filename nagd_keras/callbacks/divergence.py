@@ -19,6 +19,7 @@ class Divergence:
         limit: the largest loss that would have been good.
         restored: when the state that was restored was that of the training, in words.
         learning_rate: the learning rate from there on.
+        is_of_rate: whether it cannot be put down to a spoiled batch.
     """
 
     epoch: int
@@ -28,6 +29,7 @@ class Divergence:
     limit: float
     restored: str
     learning_rate: float
+    is_of_rate: bool = False
 
     def __str__(self) -> str:
         """Returns a line of a report."""
@@ -37,7 +39,9 @@ class Divergence:
         )
 
 
-def report(events: Sequence[Divergence], max_rollbacks: int, left_out: int) -> str:
+def report(
+    events: Sequence[Divergence], max_rollbacks: int, left_out: int, advice: str = ""
+) -> str:
     """Returns what there is to say of a run that was stopped at the last of the events."""
     last = events[-1]
     seen = "\n".join(f"  {event}" for event in events[-_REPORTED:])
@@ -48,6 +52,7 @@ def report(events: Sequence[Divergence], max_rollbacks: int, left_out: int) -> s
         f"Batches that were put down to the data besides: {left_out}. Look at the data of these "
         "batches: NAGD(skip_nonfinite=True) and DivergenceGuard(patience=2) leave out spoiled "
         "ones. If they are sound, lower the learning rate or clip the gradients."
+        f"{advice and f' {advice}.'}"
     )
 
 

@@ -6,38 +6,52 @@ from typing import Any
 import keras
 
 from nagd_keras.arguments import count, optional, positive, verbosity
+from nagd_keras.callbacks.advice import Advice
 from nagd_keras.callbacks.batch_losses import BatchLoss, BatchLosses
+from nagd_keras.callbacks.climbs import Climb, Climbs
 from nagd_keras.callbacks.divergence import Divergence, named, report
 from nagd_keras.callbacks.monitored import checked_monitor, rises
 from nagd_keras.callbacks.optimizers import build, nagd_of, synchronize
 from nagd_keras.callbacks.rollbacks import Rollbacks
 from nagd_keras.callbacks.snapshots import Kept, Reading, State, Watched
 from nagd_keras.callbacks.spikes import KNOWN, Spikes
-from nagd_keras.callbacks.together import GO_BACK, LOWER, check
+from nagd_keras.callbacks.together import GO_BACK, SCALE, check
+from nagd_keras.callbacks.way_back import Return, WayBack
 from nagd_keras.tensors import number
 
 _SKIPS = 4  # bad losses in a row that are put down to the data, if their updates were skipped
 
 
 class DivergenceGuard(keras.callbacks.Callback):
-    r"""Goes back to the last good state, and on with a lower learning rate, when training diverges.
+    r"""Goes back to a good state, and on with a lower learning rate, when training diverges.
 
-    With the losses $l_i$ of the last `window` good batches, $m$ the median of $\log l_i$ and
-    $D = 1.4826 \cdot \text{median} |\log l_i - m|$, a batch is bad if its loss $l$ is not finite,
-    if a weight is not finite after it, or if
+    It is a sign of divergence
 
-    $$\log l > m + \max(\log \text{spike\_threshold},\ \text{spread} \cdot D).$$
+    - if the loss of a batch, or a weight after it, is not finite;
+    - if a loss $l$ is a spike: with the losses $l_i$ of the last `window` good batches, $m$ the
+      median of $\log l_i$ and $D = 1.4826 \cdot \text{median} |\log l_i - m|$,
 
-    Where losses are zero or negative, or grow step by step, and for the sources, see
-    `nagd_keras.callbacks.spikes`.
+      $$\log l > m + \max(\log \text{spike\_threshold},\ \text{spread} \cdot D);$$
 
-    After a bad batch the model's weights get their last good values, and so does what the optimizer
-    has of each, such as the averages of `use_ema`; the momentum is reset; the learning rate, or its
-    schedule, is multiplied by `learning_rate_factor`; and training goes on with the next batch. A
-    state counts as good when the loss of a later batch shows that it is; that of the beginning does
-    anyway. Steps, schedules and counters go on, other hyperparameters stay, and the epoch's logs
-    leave the batch out. After `max_rollbacks` the next bad batch stops training, with a warning
-    that reports all that was seen.
+    - if the losses have climbed: the median of the last 25 has lost, in logarithms, more than the
+      share `climb` of what was gained since the first one, and not by chance; or if, in the first
+      100 batches, they are no lower than the first one though the weights have moved far.
+
+    `nagd_keras.callbacks.spikes` and `climbs` have the formulas for zero and negative losses, few
+    losses and those that grow step by step, and the sources.
+
+    Then the model's weights get the values of a good state, and so does what the optimizer has of
+    each, such as the averages of `use_ema`; the momentum is reset; the learning rate, or its
+    schedule, is multiplied by `learning_rate_factor`; and training goes on with the next batch.
+    Steps, schedules and counters go on, other hyperparameters stay, and the epoch's logs leave bad
+    batches out. After a bad batch the state is the last good one: it counts as good when the loss
+    of a later batch shows that it is; that of the beginning does anyway. After a climb it is that
+    of the best level, and the factor is taken twice, and once more for each time that this did not
+    help. Where weights have moved far in the first 100 batches, it is the beginning, and the factor
+    is taken two times more. If the losses are no better behind the state of the best level, the
+    data are to blame, as where they are sorted: the learning rate comes back, and climbs are no
+    longer looked at. After `max_rollbacks` the next sign stops training, with a warning that
+    reports all that was seen.
 
     It cannot be told from one bad loss whether the batch or the weights are to blame. Where bad
     batches are to be expected, `patience=2` puts two in a row down to the data: what they changed
@@ -49,19 +63,21 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     The losses of single batches follow from Keras' running means, as if all batches were of the
     same size; with `steps_per_execution`, they are means over that many batches. A spoiled batch
-    whose loss is not worse than others is not seen. Callbacks that set the learning rate before
-    every batch, such as OneCycle, overrule this one, and TerminateOnNaN ends what this one mends.
-    Rollbacks are counted, and lost learning rates kept, with the optimizer's state, so that a run
-    that is resumed goes on with them, with new statistics of its losses; `fit` from epoch 0 begins
-    with none.
+    whose loss is not worse than others is not seen, nor is a network that tells no more than the
+    mean of its targets, if that is better than what it told at first. OneCycle lowers its values by
+    what this callback takes off, other callbacks that set the learning rate before every batch
+    overrule it, and TerminateOnNaN ends what it mends. Rollbacks are counted, and lost learning
+    rates kept, with the optimizer's state, so that a run that is resumed goes on with them, with
+    new statistics of its losses; `fit` from epoch 0 begins with none.
 
     Args:
         monitor: the name of the loss in the logs of the batches.
         spike_threshold: the factor over the median up to which a loss is always good, in
-            $(1, \infty)$, or None to see only what is not finite.
+            $(1, \infty)$, or None to see no spikes.
         spread: the robust standard deviations over the median up to which it is, in $(0, \infty)$.
         window: the number of good losses that are compared with, at least 10. While fewer than 10
             are known, ten times their median is good at least.
+        climb: the share of what was gained that may be lost, in (0, 1], or None to see no climbs.
         learning_rate_factor: in (0, 1].
         patience: the number of bad batches in a row that are put down to the data, at least 0.
         recovery: None, or the number of batches without a rollback after which the learning rate
@@ -69,7 +85,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         max_rollbacks: how often to go back, at least 0.
         snapshot_every: the number of batches after which the state is kept. With more than one,
             what is in between is lost when the guard goes back.
-        verbose: 1 prints a line for each rollback, 0 does not.
+        verbose: 1 prints a line for each rollback, and what to change at the end; 0 does not.
 
     Attributes:
         events: the rollbacks of the last fit, and what stopped it: a list of `Divergence`.
@@ -104,6 +120,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         spike_threshold: float | None = 3.0,
         spread: float = 5.0,
         window: int = 50,
+        climb: float | None = 1 / 3,
         learning_rate_factor: float = 0.5,
         patience: int = 0,
         recovery: int | None = None,
@@ -122,18 +139,14 @@ class DivergenceGuard(keras.callbacks.Callback):
         self.spike_threshold = optional(positive, "spike_threshold", spike_threshold, above=1.0)
         self.spread = positive("spread", spread)
         self.window = count("window", window, KNOWN)
-        self.learning_rate_factor = positive("learning_rate_factor", learning_rate_factor)
-        if self.learning_rate_factor > 1:
-            raise ValueError(
-                "`learning_rate_factor` must be in (0, 1], to lower the learning rate or leave it. "
-                f"Received: learning_rate_factor={learning_rate_factor!r}."
-            )
+        self.climb = optional(_share, "climb", climb)
+        self.learning_rate_factor = _share("learning_rate_factor", learning_rate_factor)
         self.patience = count("patience", patience, 0)
         self.recovery = optional(count, "recovery", recovery)
         self.max_rollbacks = count("max_rollbacks", max_rollbacks, 0)
         self.snapshot_every = count("snapshot_every", snapshot_every)
         self.verbose = verbosity(verbose)
-        self.fit_roles = (GO_BACK,) if self.learning_rate_factor == 1 else (GO_BACK, LOWER)
+        self.fit_roles = (GO_BACK,) if self.learning_rate_factor == 1 else (GO_BACK, SCALE)
         self.events: list[Divergence] = []
         self.left_out = 0
         self._is_stopped = self._has_begun = False
@@ -182,9 +195,12 @@ class DivergenceGuard(keras.callbacks.Callback):
                 f"the beginning. Received: {named(now.not_finite)}. Load or make other weights."
             )
         where = "the beginning" + (f" of epoch {self._epoch + 1}" if self._epoch else "")
-        self._store = Kept(self._watched, State(now.values, where))
+        self._store = Kept(self._watched, State(now.values, where, is_first=True))
         self._spikes = Spikes(self.spike_threshold, self.spread, self.window)
+        self._climbs = Climbs(self.climb)
+        self._way_back = WayBack(self._store, self._climbs)
         self._rollbacks = Rollbacks(optimizer, self.learning_rate_factor)
+        self._advice = Advice(optimizer)
         self._not_kept = 0  # batches since a state was kept
         self._bad_losses = self._bad_states = 0  # in a row
 
@@ -211,6 +227,8 @@ class DivergenceGuard(keras.callbacks.Callback):
         if least <= self._spikes.ordinary():
             self._store.promote()
         self._spikes.add(loss.value)
+        if self._has_climbed(loss.value):
+            return
         if now.values:
             self._keep(now, loss.value, limit, skipped)
         if self.recovery and self._rollbacks.is_over(now.made, self.recovery):
@@ -218,11 +236,39 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Forgets the states, and reports if training was stopped."""
+        advice = self._advice.text(self.events, self._climbs.start) if self.events else ""
         if self._has_begun:
-            del self._watched, self._store, self._last, self._losses
+            self._rollbacks.settle()
+            del self._watched, self._store, self._way_back, self._last, self._losses
             self._has_begun = False
         if self._is_stopped:
-            warnings.warn(report(self.events, self.max_rollbacks, self.left_out), stacklevel=2)
+            text = report(self.events, self.max_rollbacks, self.left_out, advice)
+            warnings.warn(text, stacklevel=2)
+        elif advice:
+            self._say(advice)
+
+    def _has_climbed(self, loss: float) -> bool:
+        """Looks at the level of the losses, and goes back if it has risen."""
+        if self._climbs.add(loss):
+            self._store.prefer()
+        if not self._climbs.is_young:
+            self._store.settle()
+        if vain := self._climbs.in_vain():
+            self._take_back(vain)
+        climb = self._climbs.seen(self._store.moved)
+        if climb is not None:
+            back = self._way_back.after_climb(climb)
+            self._go_on(back, f"{self.monitor} {climb.seen}", climb.level, climb.limit)
+        return climb is not None
+
+    def _take_back(self, climb: Climb) -> None:
+        """Gives the learning rate what it lost when going back did not help."""
+        self._rollbacks.take_back(climb.power)
+        rate = number(self._watched.optimizer.learning_rate)
+        self._say(
+            f"{self._place()}: {self.monitor} is no better with the weights of before, so the data "
+            f"have changed; learning rate {rate:.4g}, and from now on it may climb"
+        )
 
     def _keep(self, now: Reading, loss: float, limit: float, skipped: bool) -> None:
         """Keeps a state, or goes back if it is not finite."""
@@ -263,9 +309,17 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._say(f"{self._place()}: {seen}; back to {state.where}")
 
     def _roll_back(self, seen: str, loss: float, limit: float) -> None:
-        """Goes back to the good state, with a new momentum and a lower learning rate, or stops."""
-        optimizer = self._watched.optimizer
-        state = self._store.restore()
+        """Goes back after a bad batch."""
+        if climb := self._climbs.climbed(spiked=True):
+            back = self._way_back.after_climb(climb)
+            seen = f"{seen}, and it {climb.seen}"
+        else:
+            back = self._way_back.after_bad_batch()
+        self._go_on(back, seen, loss, limit)
+
+    def _go_on(self, back: Return, seen: str, loss: float, limit: float) -> None:
+        """Goes on from a state, with a new momentum and a lower learning rate, or stops."""
+        optimizer, state = self._watched.optimizer, back.state
         optimizer.reset_momentum()
         self._spikes.losses = state.losses  # Those behind it may have belonged to bad weights.
         self._not_kept = self._bad_losses = self._bad_states = 0
@@ -273,9 +327,9 @@ class DivergenceGuard(keras.callbacks.Callback):
         if self._is_stopped:
             self.model.stop_training = True
         else:
-            self._rollbacks.add(self._last.made)
+            self._rollbacks.add(self._last.made, back.power)
         at, rate = (self._epoch + 1, self._losses.done), number(optimizer.learning_rate)
-        self.events.append(Divergence(*at, seen, loss, limit, state.where, rate))
+        self.events.append(Divergence(*at, seen, loss, limit, state.where, rate, back.is_of_rate))
         self._say(f"{self.events[-1]}{'; training stops' if self._is_stopped else ''}")
 
     def _give_back(self) -> None:
@@ -289,3 +343,10 @@ class DivergenceGuard(keras.callbacks.Callback):
     def _say(self, what: str) -> None:
         if self.verbose:
             print(f"\nDivergenceGuard: {what}.")
+
+
+def _share(name: str, given: Any) -> float:
+    number = positive(name, given)
+    if number > 1:
+        raise ValueError(f"`{name}` must be in (0, 1]. Received: {name}={given!r}.")
+    return number

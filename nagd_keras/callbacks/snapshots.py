@@ -1,5 +1,7 @@
 """What of a training run can be given back: its last good state."""
 
+import math
+import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,10 +12,11 @@ from nagd_keras.backends.backend import Backend
 from nagd_keras.backends.current import current
 from nagd_keras.nagd import NAGD
 from nagd_keras.state.slots import ACCUMULATOR, AVERAGE, DISPLACEMENT
-from nagd_keras.tensors import copied, number, tensor
+from nagd_keras.tensors import copied, global_norm, number, tensor
 
 # Of the numbers, those that resetting the momentum changes.
 _MOMENTUM = "age", "velocity_norm"
+FAR = 1.0  # the distance of weights from where they began, in units of their length there
 
 
 class State(NamedTuple):
@@ -23,11 +26,13 @@ class State(NamedTuple):
         values: what the variables held.
         where: when that was in the training, in words.
         losses: those that were in line before.
+        is_first: whether it is that of the beginning.
     """
 
     values: list[Any]
     where: str
     losses: tuple[float, ...] = ()
+    is_first: bool = False
 
 
 class Reading(NamedTuple):
@@ -129,6 +134,15 @@ def _is_finite(variable: Any) -> bool:
     return bool(number(keras.ops.all(keras.ops.isfinite(tensor(variable)))))
 
 
+def _moved(value: Any, kept: Any) -> float | None:
+    """Returns the distance to what was kept over the length of that, None if that is zero."""
+    length = number(global_norm([kept]))
+    if length == 0:
+        return None
+    distance = number(global_norm([tensor(value) - kept])) / length
+    return distance if math.isfinite(distance) else math.inf
+
+
 def assign(variables: Sequence[Any], values: Sequence[Any]) -> None:
     """Sets variables to what `reader` read of them, which stays as it is."""
     for variable, value in zip(variables, values, strict=True):
@@ -136,15 +150,16 @@ def assign(variables: Sequence[Any], values: Sequence[Any]) -> None:
 
 
 class Kept:
-    """Keeps two states: the last one that is known to be good, and a candidate.
+    """Keeps the last state that is known to be good, a candidate, the best one, and the first.
 
     A candidate is known to be good when a loss is that was computed with its weights.
     """
 
     def __init__(self, watched: Watched, first: State) -> None:
-        """Takes the first state for a good one."""
+        """Takes the first state for a good one, and for the best."""
         self._watched = watched
-        self._first = self._good = first
+        self._first: State | None = first
+        self._best = self._good = first
         self._candidate: State | None = None
 
     def take(self, now: State) -> None:
@@ -156,15 +171,55 @@ class Kept:
         if self._candidate is not None:
             self._good, self._candidate = self._candidate, None
 
-    def restore(self) -> State:
-        """Brings the good state back, and gives the candidate up."""
-        self._candidate = None
+    def prefer(self) -> None:
+        """Takes the good state for the best."""
+        self._best = self._good
+
+    def settle(self) -> None:
+        """Gives the first state up, with its memory, if it is not the best."""
+        self._first = None
+
+    def is_far(self, best: bool = False) -> bool:
+        """Whether the latest state, or the best one, is far from the first, if that is still kept.
+
+        Such weights are spoiled, though their losses may not show it, as where units are dead.
+        """
+        return self._distance((self._best if best else self._latest()).values) > FAR
+
+    def restore(self, best: bool = False) -> State:
+        """Brings the good state back, or the best one, and gives the candidate up."""
+        self._good, self._candidate = self._best if best else self._good, None
         return self.undo()
+
+    def begin_anew(self) -> State:
+        """Brings the first state back, which must be kept, and gives the others up."""
+        self._best = self._first or self._best
+        return self.restore(best=True)
+
+    def moved(self) -> float:
+        """Returns how far the weights are from those of the first state, as `_distance` does."""
+        return self._distance(self._watched.weights)
+
+    def _distance(self, values: Sequence[Any]) -> float:
+        """Returns the median over the matrices, each in units of the length that it had at first.
+
+        Vectors, and what begins at zero, have no length that says how large they should be.
+        """
+        if self._first is None:
+            return 0.0
+        found = [
+            _moved(value, kept)
+            for weight, value, kept in zip(
+                self._watched.weights, values, self._first.values, strict=False
+            )
+            if weight.trainable and len(weight.shape) > 1
+        ]
+        return statistics.median([each for each in found if each is not None] or [0.0])
 
     def undo(self) -> State:
         """Brings the latest state back, be it good or a candidate."""
         assign(self._watched.restored, self._latest().values)
-        if self._latest() is self._first:
+        if self._latest().is_first:
             # They are zeros: Keras sets them in the update of its first step, which is over.
             for average, variable in self._watched.fresh_averages:
                 average.assign(copied(variable))

@@ -43,18 +43,19 @@ def limit(losses: Collection[float], threshold: float, spread: float, share: flo
           deviation around the mean, use absolute deviation around the median.
     """
     if min(losses) > 0:
-        median, deviation = _median_and_deviation([math.log(loss) for loss in losses])
+        median, deviation = median_and_deviation([math.log(loss) for loss in losses])
         log_limit = median + share * max(math.log(threshold), spread * deviation)
         return math.exp(min(log_limit, _LARGEST))
     largest = max(losses)
-    median, deviation = _median_and_deviation(losses)
+    median, deviation = median_and_deviation(losses)
     above = max((threshold - 1) * abs(median), spread * deviation)
     if above == 0:
         return threshold * largest if largest > 0 else math.inf
     return max(largest, median + share * above)
 
 
-def _median_and_deviation(values: Collection[float]) -> tuple[float, float]:
+def median_and_deviation(values: Collection[float]) -> tuple[float, float]:
+    """Returns the median, and the median absolute deviation as a standard deviation."""
     median = statistics.median(values)
     return median, _NORMAL * statistics.median(abs(value - median) for value in values)
 

@@ -23,6 +23,7 @@ REMEMBER = "back up what other callbacks know"
 ITERATE = "evaluate at the iterate"
 SHOW = "show hyperparameters in the logs"
 LOWER = "lower the learning rate"
+SCALE = "lower the learning rate, that of a cycle too"
 EPOCH_END = "change something at the end of epochs that a backup must hold"
 _KNOW = "know something at the end of epochs that a backup must hold"
 _EPOCH_RATE = "set the learning rate of every epoch, whatever it is"
@@ -51,6 +52,7 @@ _PAIRS = {
     (_AVERAGE, ITERATE): "{0} and {1} both exchange the weights for an evaluation, and take those "
     "of the other for what is trained. Leave out one of them.",
 }
+_PAIRS[_EPOCH_RATE, SCALE] = _PAIRS[_EPOCH_RATE, LOWER]
 # Pairs of which the first must not stand before the second.
 _ORDERS = {
     (_LOG, SHOW): "{0} stands before {1} in the list, and logs nothing of what that shows. Put {0} "

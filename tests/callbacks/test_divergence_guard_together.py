@@ -53,11 +53,16 @@ def test_adaptive_restart_sees_the_means_of_good_batches():
     assert restarts == [0, 0]
 
 
-def test_a_cycle_overrules_the_guard():
-    model, guarded = network(NAGD(0.05)), guard()
-    with pytest.warns(UserWarning, match="what DivergenceGuard takes off is lost"):
-        train(model, EPOCH, guarded, OneCycle(0.05), spoiled={2: NAN})
-    assert float(model.optimizer.learning_rate) == pytest.approx(0.05 / 25e4)
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_cycle_is_lowered_by_the_guard(first):
+    """The rest of it; also the rate that the optimizer has when the fit ends."""
+    for cycle, end in [(OneCycle(0.05), 0.05 / 25e4), (OneCycle(), 0.05)]:
+        model, both = network(NAGD(0.05)), [guard(), cycle]
+        train(model, EPOCH, both[first], both[1 - first], spoiled={2: NAN})
+        assert float(model.optimizer.learning_rate) == pytest.approx(0.5 * end)
+    # What was lowered once is not lowered again by the next fit.
+    train(model, EPOCH, OneCycle())
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.025)
 
 
 def test_a_plateau_and_the_guard():

@@ -79,7 +79,10 @@ def keras_backup():
 
 REFUSED = [
     ([cycle(), cycle()], "set the learning rate before every batch.*OneCycle and OneCycle"),
-    ([OneCycle(0.1), momentum()], "set the momentum.*MomentumScheduler.*momentum=None"),
+    (
+        [OneCycle(0.1, momentum=(0.95, 0.85)), momentum()],
+        "set the momentum.*MomentumScheduler.*momentum=None",
+    ),
     ([momentum(), momentum()], "Only one callback of a fit can set the momentum"),
     ([AdaptiveRestart(), AdaptiveRestart(every_n_batches=2)], "can restart the momentum"),
     ([StopAtTolerance(0.1), StopAtTolerance(0.2)], "can stop at a tolerance"),
@@ -111,7 +114,7 @@ EPOCHS = {"epochs": 10, "steps": 4}
 DOUBTFUL = [
     ([cycle(), plateau()], "ReduceLROnPlateau takes off is lost"),
     ([plateau(), cycle()], "ReduceLROnPlateau takes off is lost"),
-    ([cycle(), guard()], "DivergenceGuard takes off is lost"),
+    ([by_epoch(), guard()], "DivergenceGuard takes off is lost"),
     ([cycle(), by_epoch()], "LearningRateScheduler has no effect"),
     ([cycle(), by_rate()], "LearningRateScheduler has no effect"),
     ([by_epoch(), plateau()], "LearningRateScheduler sets.*every epoch.*Plateau takes off"),
