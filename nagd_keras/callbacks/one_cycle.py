@@ -1,4 +1,4 @@
-"""One cycle of the learning rate and, against it, of the momentum."""
+"""One cycle of the learning rate and, if asked for, against it, of the momentum."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,46 +8,55 @@ import keras
 import numpy as np
 
 from nagd_keras import schedules
-from nagd_keras.arguments import positive, value
+from nagd_keras.arguments import optional, positive, value
+from nagd_keras.callbacks.learning_rate_sweep import LearningRateSweep
 from nagd_keras.callbacks.optimizers import (
     check_settable,
     finished_batches,
     optimizer_of,
     synchronize,
 )
+from nagd_keras.callbacks.own_rate import OwnRate
+from nagd_keras.callbacks.rollbacks import Rollbacks
 from nagd_keras.callbacks.together import CYCLE, MOMENTUM, check
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
+_NAME = "OneCycle"
 _AT_ONCE = 1024  # steps whose values are computed together: one by one would cost more than a batch
 
 
 class OneCycle(keras.callbacks.Callback):
-    r"""Sets the learning rate, and the momentum against it, before every batch.
+    r"""Lets the learning rate rise to a peak and fall to nearly 0, over the whole fit.
 
-    From `max_learning_rate / initial_divisor` the learning rate rises to `max_learning_rate` and
-    falls to `max_learning_rate / initial_divisor / final_divisor`, while the momentum falls from
-    its largest to its smallest value and rises again. At every step both equal those of PyTorch's
-    `OneCycleLR` with the same settings (see `nagd_keras.schedules.OneCycle` for the formulas).
+    From `peak / initial_divisor` it rises to the peak and falls to `peak / initial_divisor /
+    final_divisor`, along the half waves of `nagd_keras.schedules.OneCycle`. The values are those of
+    PyTorch's `OneCycleLR` with the same settings.
 
-    Where `total_steps` is given, the step is the number of batches that the optimizer has made
-    (`optimizer.iterations`, unless gradients are accumulated), so that the cycle goes on over
-    several calls of `fit`. Otherwise the cycle is the running `fit`, all of its epochs, and the
-    step is epoch times batches per epoch plus batch. Nothing is kept in the callback, so a run
-    that is interrupted goes on where its epoch began. With `steps_per_execution` Keras lets
-    callbacks act only between executions; there, use the schedules in the optimizer itself.
-    ReduceLROnPlateau and LearningRateScheduler have no effect beside this callback, and
-    EarlyStopping may end it at a high learning rate: a fit with one of them warns.
+    `OneCycle()` needs no number: the peak is the optimizer's own learning rate, and the optimizer
+    has it again when the fit ends, so that the next fit begins as this one did. A fit that was
+    killed and is resumed has the same peak. With a number or a `LearningRateSweep`, the last value
+    of the cycle stays.
+
+    The cycle is the running `fit`, all of its epochs. With `total_steps` it is that many batches of
+    the optimizer (`optimizer.iterations`, unless gradients are accumulated), over several fits.
+    A `DivergenceGuard` that lowers the learning rate lowers the rest of the cycle.
+
+    Keras lets callbacks act only between executions: with `steps_per_execution`, give the
+    optimizer a schedule instead. ReduceLROnPlateau and LearningRateScheduler have no effect beside
+    this callback, and EarlyStopping may end it at a high learning rate: a warning says so.
 
     Args:
-        max_learning_rate: the learning rate at the peak, in $(0, \infty)$.
+        max_learning_rate: the peak, in $(0, \infty)$; a `LearningRateSweep`, whose `suggested` it
+            is then; or None for the optimizer's own learning rate.
         total_steps: the length of the cycle in batches, or None for that of the running `fit`,
             whose number of batches must then be known; a loop of one's own needs it. After it the
             last values hold; a fit that goes on beyond it warns.
-        momentum: the largest and the smallest momentum, in [0, 1), or None to leave the momentum
-            alone; then any optimizer with a learning rate will do.
+        momentum: the largest and the smallest momentum, in [0, 1): it falls while the learning rate
+            rises, and rises while that falls. None leaves the momentum alone; then any optimizer
+            with a learning rate will do.
         warm_up_fraction: the fraction of the cycle in which the learning rate rises, in (0, 1).
-        initial_divisor: the maximum divided by the first learning rate, at least 1.
+        initial_divisor: the peak divided by the first learning rate, at least 1.
         final_divisor: the first learning rate divided by the last one, in $(0, \infty)$.
         anneal: `"cosine"` or `"linear"`.
         three_phase: whether the way down is as long as the way up; what is left of the cycle then
@@ -63,25 +72,25 @@ class OneCycle(keras.callbacks.Callback):
         >>> import numpy as np
         >>> from nagd_keras import NAGD, callbacks
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-        >>> model.compile(optimizer=NAGD(), loss="mse")
-        >>> cycle = callbacks.OneCycle(max_learning_rate=0.1)
+        >>> model.compile(optimizer=NAGD(direction="orthogonal"), loss="mse")
         >>> history = model.fit(
-        ...     np.eye(2), np.array([[1.0], [2.0]]), batch_size=1, epochs=5, callbacks=[cycle],
-        ...     verbose=0
+        ...     np.eye(2), np.array([[1.0], [2.0]]), batch_size=1, epochs=5,
+        ...     callbacks=[callbacks.OneCycle()], verbose=0
         ... )
-        >>> round(float(model.optimizer.momentum), 3)
-        0.95
+        >>> round(float(model.optimizer.learning_rate), 3)
+        0.01
 
     References:
-        Smith (2018), A disciplined approach to neural network hyper-parameters: Part 1.
+        Smith (2018), A disciplined approach to neural network hyper-parameters: Part 1, whose cycle
+        moves the momentum, too: `momentum=(0.95, 0.85)`.
     """
 
     def __init__(
         self,
-        max_learning_rate: float,
+        max_learning_rate: float | LearningRateSweep | None = None,
         *,
         total_steps: int | None = None,
-        momentum: tuple[float, float] | None = (0.95, 0.85),
+        momentum: tuple[float, float] | None = None,
         warm_up_fraction: float = 0.3,
         initial_divisor: float = 25.0,
         final_divisor: float = 1e4,
@@ -89,11 +98,12 @@ class OneCycle(keras.callbacks.Callback):
         three_phase: bool = False,
     ) -> None:
         super().__init__()
-        max_learning_rate = positive("max_learning_rate", max_learning_rate)
+        if isinstance(max_learning_rate, LearningRateSweep):
+            max_learning_rate = max_learning_rate.suggested
+        self._peak = optional(positive, "max_learning_rate", max_learning_rate)
         # So that the learning rate rises.
-        initial = max_learning_rate / value("initial_divisor", initial_divisor, least=1.0)
-        final = initial / positive("final_divisor", final_divisor)
-        self._rates = (initial, max_learning_rate, final)
+        self._initial_divisor = value("initial_divisor", initial_divisor, least=1.0)
+        self._final_divisor = positive("final_divisor", final_divisor)
         self._momenta = None if momentum is None else _checked_momenta(momentum)
         self.fit_roles = (CYCLE,) if momentum is None else (CYCLE, MOMENTUM)
         self._shape: dict[str, Any] = {
@@ -103,7 +113,9 @@ class OneCycle(keras.callbacks.Callback):
         }
         self.total_steps = total_steps
         # Raises for bad settings; of a fit's length nothing is known yet.
-        self._cycle(2**31 - 1 if total_steps is None else total_steps)
+        self._cycle(self._peak or 1.0, 2**31 - 1 if total_steps is None else total_steps)
+        self._own: OwnRate | None = None  # of the optimizer, while it is the peak
+        self._left = 1.0  # of the learning rate, where a DivergenceGuard lowered it
         self._schedules: list[schedules.OneCycle] = []
         self._first = -1  # of the steps whose values are known,
         self._values: list[np.ndarray] = []  # those of each schedule
@@ -112,9 +124,10 @@ class OneCycle(keras.callbacks.Callback):
         self._step = 0  # that was begun last
         self._ended: int | None = None  # that was ended last
 
-    def _cycle(self, total_steps: int) -> list[schedules.OneCycle]:
+    def _cycle(self, peak: float, total_steps: int) -> list[schedules.OneCycle]:
         """Returns the schedules of the learning rate and, if it is driven, the momentum."""
-        corners = [self._rates]
+        initial = peak / self._initial_divisor
+        corners = [(initial, peak, initial / self._final_divisor)]
         if self._momenta is not None:
             high, low = self._momenta
             corners.append((high, low, high))
@@ -132,8 +145,10 @@ class OneCycle(keras.callbacks.Callback):
             check_settable(optimizer, "momentum", who, ", or pass momentum=None to leave it alone")
         check(self)
         self._is_first = True  # of the epochs of the fit
-        steps = self._steps_of_fit() if self.total_steps is None else self.total_steps
-        self._schedules, self._first = self._cycle(steps) if steps else [], -1
+        self._steps = self._steps_of_fit() if self.total_steps is None else self.total_steps
+        if self._steps:
+            self._cycle(self._peak or 1.0, self._steps)  # Raises if that is too short.
+        self._schedules, self._own = [], None
 
     def _steps_of_fit(self) -> int:
         """Returns the number of batches of the running fit."""
@@ -172,9 +187,28 @@ class OneCycle(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
+    def _begin(self) -> None:
+        """Makes the schedules: now, since other callbacks may bring a state when training begins.
+
+        Raises:
+            ValueError: if the optimizer's own learning rate is 0, and is to be the peak.
+        """
+        peak = self._peak
+        if peak is None:
+            self._own = OwnRate(optimizer_of(self.model), _NAME)
+            peak = self._own.value
+        if not peak > 0:
+            raise ValueError(
+                "The optimizer's own learning rate is the peak of OneCycle(), so it must be above "
+                f"0. Received: {peak}. Set it, or pass max_learning_rate."
+            )
+        self._schedules, self._first = self._cycle(peak, self._steps), -1
+
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets learning rate and momentum."""
         synchronize(self.model)
+        if not self._schedules:
+            self._begin()
         if self.total_steps is None:
             self._step = self._epoch * self.params["steps"] + batch
         else:
@@ -188,7 +222,12 @@ class OneCycle(keras.callbacks.Callback):
     def _set(self, step: int) -> None:
         optimizer = optimizer_of(self.model)
         learning_rate, *momentum = self._at(step)
-        optimizer.learning_rate = learning_rate
+        self._left = Rollbacks.left(optimizer)
+        learning_rate *= self._left
+        if self._own:
+            self._own.set(learning_rate)
+        else:
+            optimizer.learning_rate = learning_rate
         if momentum:
             optimizer.momentum = momentum[0]
 
@@ -210,6 +249,13 @@ class OneCycle(keras.callbacks.Callback):
             logs["learning_rate"] = number(optimizer.learning_rate)
             if self._momenta is not None:
                 logs["momentum"] = number(optimizer.momentum)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Gives the optimizer its own learning rate again, if that was the peak."""
+        if self._own:
+            synchronize(self.model)
+            self._own.give_back(self._left)
+            self._own = None
 
 
 def _checked_momenta(momentum: Sequence[float]) -> tuple[float, float]:

@@ -45,7 +45,7 @@ def loop(callback, direct=False, **told):
 
 MAKERS = {
     "Keras' own": lambda folder: keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
-    "one cycle": lambda folder: OneCycle(0.1, total_steps=2 * STEPS),
+    "one cycle": lambda folder: OneCycle(0.1, total_steps=2 * STEPS, momentum=(0.95, 0.85)),
     "momentum": lambda folder: MomentumScheduler(lambda epoch: 0.5),
     "momentum of both": lambda folder: MomentumScheduler(lambda epoch, momentum: momentum),
     "restart": lambda folder: AdaptiveRestart(),
@@ -66,7 +66,7 @@ def test_each_works_without_settings(name, direct, tmp_path):
 
 
 def test_a_cycle_of_given_length():
-    _, (rates, momenta) = loop(OneCycle(0.1, total_steps=2 * STEPS))
+    _, (rates, momenta) = loop(OneCycle(0.1, total_steps=2 * STEPS, momentum=(0.95, 0.85)))
     wanted = schedules.OneCycle(0.1 / 25, 0.1, 0.1 / 25e4, 2 * STEPS)(np.arange(2 * STEPS))
     np.testing.assert_allclose(rates, wanted, rtol=1e-6)
     assert momenta[-1] == pytest.approx(0.95)

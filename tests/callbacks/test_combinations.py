@@ -102,7 +102,7 @@ def test_one_cycle(way):
 
     settings = {"learning_rate": 0.5, "momentum": 0.5}
     model = way.start(**settings)
-    histories = way.train(model, [OneCycle(peak)])
+    histories = way.train(model, [OneCycle(peak, momentum=(0.95, 0.85))])
     assert_same_weights(way, model, by_hand(way, settings, set_both))
     for fit, (history, epochs) in enumerate(zip(histories, way.epochs(), strict=True)):
         wanted = []
@@ -240,7 +240,7 @@ def test_all_together(way):
     model = way.start(learning_rate=0.05)
     callbacks = [
         EvaluateAtIterate(),
-        OneCycle(0.05),
+        OneCycle(0.05, momentum=(0.95, 0.85)),
         AdaptiveRestart(every_n_batches=2),
         StopAtTolerance(gradient_norm=0),
         HyperparameterMonitor(every_n_batches=1, norms=True),

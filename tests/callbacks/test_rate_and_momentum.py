@@ -275,7 +275,7 @@ def test_a_short_warm_up_may_suit_a_long_fit():
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_the_momentum_can_follow_one_callback_only(first):
-    both = [MomentumScheduler(lambda epoch: 0.5), OneCycle(0.1)]
+    both = [MomentumScheduler(lambda epoch: 0.5), OneCycle(0.1, momentum=(0.95, 0.85))]
     model = network(NAGD())
     before = snapshot(model)
     with pytest.raises(ValueError, match=r"one callback of a fit can set the momentum.*Received"):

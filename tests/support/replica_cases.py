@@ -106,7 +106,7 @@ CALLBACKS = {
         lambda: [keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=1.0)],
         long=True,
     ),
-    "OneCycle": Callbacks(lambda: [callbacks.OneCycle(0.25)], long=True),
+    "OneCycle": Callbacks(lambda: [callbacks.OneCycle(0.25, momentum=(0.95, 0.85))], long=True),
     "AdaptiveRestart": Callbacks(lambda: [callbacks.AdaptiveRestart(every_n_batches=2)], long=True),
     "EvaluateAtIterate": Callbacks(lambda: [callbacks.EvaluateAtIterate()], long=True),
     "HyperparameterMonitor": Callbacks(

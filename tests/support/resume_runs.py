@@ -23,7 +23,8 @@ CASES: dict[str, Any] = {
     "momentum scheduler": lambda: [
         callbacks.MomentumScheduler(lambda epoch, momentum: min(0.95, momentum + 0.03))
     ],
-    "one cycle": lambda: [callbacks.OneCycle(0.05)],
+    "one cycle": lambda: [callbacks.OneCycle(0.05, momentum=(0.95, 0.85))],
+    "one cycle to its own rate": lambda: [callbacks.OneCycle()],
     "one cycle of given length": lambda: [callbacks.OneCycle(0.05, total_steps=EPOCHS * STEPS)],
     "restart on epochs": lambda: [callbacks.AdaptiveRestart()],
     "restart on batches": lambda: [callbacks.AdaptiveRestart(every_n_batches=2)],
@@ -32,7 +33,7 @@ CASES: dict[str, Any] = {
     "evaluate at the iterate": lambda: [callbacks.EvaluateAtIterate()],
     "everything": lambda: [
         callbacks.EvaluateAtIterate(),
-        callbacks.OneCycle(0.05),
+        callbacks.OneCycle(0.05, momentum=(0.95, 0.85)),
         callbacks.AdaptiveRestart("val_loss"),
     ],
     "schedules": lambda: [],

@@ -1,0 +1,35 @@
+"""The learning rate that an optimizer has of its own, while a callback sets others."""
+
+import math
+from typing import Any
+
+from nagd_keras.callbacks.memory import notes_of
+from nagd_keras.tensors import number
+
+_SAME = 1e-6  # The variable that holds the learning rate has the digits of a float32.
+
+
+class OwnRate:
+    """Knows what the learning rate is without the callback, and gives it back.
+
+    With a NAGD that is kept with the optimizer's state: a run that was killed leaves a learning
+    rate of the callback's, which the next run must not take for the optimizer's own.
+    """
+
+    def __init__(self, optimizer: Any, who: str) -> None:
+        """Reads it; takes the name of the callback."""
+        self._optimizer, self._notes = optimizer, notes_of(optimizer, who)
+        now = number(optimizer.learning_rate)
+        if not math.isclose(now, self._notes.get("set", math.nan), rel_tol=_SAME):
+            self._notes["own"] = now
+        self.value = float(self._notes["own"])
+
+    def set(self, rate: float) -> None:
+        """Sets another for now."""
+        self._optimizer.learning_rate = rate
+        self._notes["set"] = rate
+
+    def give_back(self, factor: float = 1.0) -> None:
+        """Sets it again, multiplied by a factor."""
+        self._optimizer.learning_rate = factor * self.value
+        self._notes.clear()

@@ -1,0 +1,107 @@
+"""One cycle without a number: the optimizer's own learning rate is the peak, and is given back."""
+
+import keras
+import numpy as np
+import pytest
+
+from nagd_keras import NAGD, schedules
+from nagd_keras.callbacks import OneCycle
+from nagd_keras.callbacks.rollbacks import Rollbacks
+from tests.support.tolerances import UNIT
+from tests.support.training import STEPS, fit, nagd, network
+
+EPOCHS = 3  # of `fit`
+CLOSE = 2 * UNIT["float32"]
+
+
+class Rates(keras.callbacks.Callback):
+    """The learning rate of each batch; ends a fit before a given one."""
+
+    def __init__(self, ends_before=None):
+        super().__init__()
+        self.seen, self._end = [], ends_before
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if len(self.seen) == self._end:
+            raise InterruptedError
+        self.seen.append(float(keras.ops.convert_to_numpy(nagd(self.model).learning_rate)))
+
+
+def cycle(peak):
+    """What one cycle of three epochs gives."""
+    every = np.arange(EPOCHS * STEPS)
+    return np.asarray(schedules.OneCycle(peak / 25, peak, peak / 25e4, EPOCHS * STEPS)(every))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("direction", ["gradient", "adaptive", "orthogonal"])
+def test_the_peak_is_the_rate_of_the_direction(direction, policy):
+    keras.config.set_dtype_policy(policy)
+    model = network(NAGD(direction=direction))
+    own = {"gradient": 0.01, "adaptive": 0.003, "orthogonal": 0.01}[direction]
+    for _ in range(2):  # The second fit must not begin where the first ended.
+        rates = Rates()
+        fit(model, OneCycle(), rates)
+        np.testing.assert_allclose(rates.seen, cycle(own), rtol=CLOSE)
+        assert float(nagd(model).learning_rate) == pytest.approx(own)
+
+
+def test_a_number_that_was_given_stays_where_it_ended():
+    model = network(NAGD())
+    fit(model, OneCycle(0.1))
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.1 / 25e4)
+
+
+def test_any_optimizer():
+    model = network(keras.optimizers.Adam(0.02))
+    history = fit(model, OneCycle(momentum=None))
+    at = np.arange(EPOCHS) * STEPS + STEPS - 1
+    np.testing.assert_allclose(history.history["learning_rate"], cycle(0.02)[at], rtol=CLOSE)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.02)
+
+
+def test_a_run_that_was_killed_has_the_same_peak(tmp_path):
+    model = network(NAGD(0.05))
+    with pytest.raises(InterruptedError):
+        fit(model, OneCycle(), Rates(ends_before=STEPS + 2))
+    left = float(model.optimizer.learning_rate)
+    assert left != pytest.approx(0.05, rel=1e-3)
+    model.save(tmp_path / "model.keras")
+    for each in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        assert float(each.optimizer.learning_rate) == pytest.approx(left)
+        rates = Rates()
+        fit(each, OneCycle(), rates)
+        np.testing.assert_allclose(rates.seen, cycle(0.05), rtol=CLOSE)
+        assert float(each.optimizer.learning_rate) == pytest.approx(0.05)
+
+
+def test_a_rate_that_is_set_after_a_run_was_killed_is_the_peak():
+    model = network(NAGD(0.05))
+    with pytest.raises(InterruptedError):
+        fit(model, OneCycle(), Rates(ends_before=STEPS + 2))
+    model.optimizer.learning_rate = 0.02
+    rates = Rates()
+    fit(model, OneCycle(), rates)
+    np.testing.assert_allclose(rates.seen, cycle(0.02), rtol=CLOSE)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.02)
+
+
+def test_a_rate_of_zero_is_no_peak():
+    model = network(NAGD(0.0))
+    with pytest.raises(ValueError, match=r"must be above 0. Received: 0.0. Set it, or pass max_"):
+        fit(model, OneCycle())
+
+
+def test_what_a_guard_lowered_stays_lowered():
+    """A rollback halves the learning rate: that of the cycle, and the one that is given back."""
+
+    class Once(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if nagd(self.model).iterations == STEPS + 2:
+                Rollbacks(nagd(self.model), 0.5).add(0)
+
+    model, rates = network(NAGD(0.05)), Rates()
+    fit(model, OneCycle(), Once(), rates)
+    half = np.where(np.arange(EPOCHS * STEPS) < STEPS + 2, 1.0, 0.5)
+    np.testing.assert_allclose(rates.seen, cycle(0.05) * half, rtol=CLOSE)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.025)
