@@ -58,8 +58,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=positive, default=32, help="images in a batch")
     parser.add_argument(
         "--suggestion",
-        choices=["steepest", "minimum", "valley"],
-        default="steepest",
+        choices=["suggested", "steepest", "minimum", "valley"],
+        default="suggested",
         help="which of the range test's suggestions is taken",
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches")
@@ -154,9 +154,10 @@ def main(arguments: list[str] | None = None) -> list[Run]:
         steps=150,
         batch_size=options.batch_size,
     )
-    for name, rate in sweep.suggestions.items():
+    rates = {"suggested": sweep.suggested, **sweep.suggestions}
+    for name, rate in rates.items():
         print(f"  {name + ':':<10}{rate:.3g}")
-    found = sweep.suggestions[options.suggestion]
+    found = rates[options.suggestion]
 
     short = max(1, options.epochs // 3)
     plans: list[tuple[str, float, int, list[Any]]] = [

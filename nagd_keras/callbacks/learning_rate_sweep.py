@@ -1,11 +1,25 @@
 """What a learning-rate range test found."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nagd_keras.figures import new_axes
+
+
+class Suggestion(NamedTuple):
+    """A learning rate to train with.
+
+    Attributes:
+        rate: the learning rate.
+        is_sure: whether the loss fell clearly in a trial with it.
+        reason: why this one, in words.
+    """
+
+    rate: float
+    is_sure: bool
+    reason: str
 
 
 @dataclass(frozen=True, eq=False, repr=False)  # Arrays have no single truth.
@@ -16,11 +30,23 @@ class LearningRateSweep:
         learning_rates: the learning rates that were tried, rising; shape (n,).
         losses: the loss of each batch, before its update; shape (n,).
         smoothed_losses: their exponential moving average, corrected for its start; shape (n,).
+        suggestion: what finer sweeps and trials led to, or None without any.
     """
 
     learning_rates: np.ndarray
     losses: np.ndarray
     smoothed_losses: np.ndarray
+    suggestion: Suggestion | None = None
+
+    @property
+    def suggested(self) -> float:
+        """The learning rate to train with; without trials, `minimum`."""
+        return self.minimum if self.suggestion is None else self.suggestion.rate
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether a trial showed that the model trains with what is suggested."""
+        return self.suggestion is not None and self.suggestion.is_sure
 
     @property
     def falls(self) -> bool:
@@ -82,14 +108,15 @@ class LearningRateSweep:
 
     @property
     def suggestions(self) -> dict[str, float]:
-        """All three suggestions by name."""
+        """What the rules of the literature suggest, by their names."""
         return {"steepest": self.steepest, "minimum": self.minimum, "valley": self.valley}
 
     def __repr__(self) -> str:
         rates = self.learning_rates
         found = ", ".join(f"{name}={rate:.3g}" for name, rate in self.suggestions.items())
         tried = f"{len(rates)} learning rates from {rates[0]:.3g} to {rates[-1]:.3g}"
-        return f"<LearningRateSweep of {tried}: {found}>"
+        why = "" if self.suggestion is None else f" ({self.suggestion.reason})"
+        return f"<LearningRateSweep of {tried}: suggested={self.suggested:.3g}{why}; {found}>"
 
     def plot(self, axes: Any = None) -> Any:
         """Draws the losses over the learning rate, with the suggestions.
@@ -109,8 +136,9 @@ class LearningRateSweep:
         for marker, (name, rate) in zip("os^", self.suggestions.items(), strict=True):
             loss = np.interp(np.log(rate), np.log(self.learning_rates), self.smoothed_losses)
             axes.plot(rate, loss, marker, label=f"{name}: {rate:.2g}")
-        # An exploding batch at the end would leave no height for the rest.
-        low, high = np.min(self.losses), np.max(self.smoothed_losses)
+        axes.axvline(self.suggested, color="C3", label=f"suggested: {self.suggested:.2g}")
+        # Batches that explode would leave no height for the rest.
+        low, high = np.min(self.losses), np.quantile(self.losses, 0.9)
         margin = 0.1 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
         axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")

@@ -1,5 +1,6 @@
 """What callbacks need to know of the optimizer that a model was compiled with."""
 
+import inspect
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -145,6 +146,15 @@ def check_settable(optimizer: Any, name: str, who: str, otherwise: str = "") -> 
             "that is ignored after the first step or was given as a schedule or a callable. "
             f"Compile the model with nagd_keras.NAGD(...), and a number as {name}{otherwise}."
         )
+
+
+def default_rate(optimizer: Any) -> float:
+    """Returns the learning rate of an optimizer that is made without one."""
+    if isinstance(optimizer, NAGD):
+        return float(optimizer.direction.learning_rate)
+    given = inspect.signature(type(optimizer)).parameters.get("learning_rate")
+    default = None if given is None else given.default
+    return float(default) if isinstance(default, float) else number(optimizer.learning_rate)
 
 
 def set_rate(optimizer: Any, rate: float) -> None:

@@ -9,7 +9,7 @@ from tests.support.drivers import assert_identical, snapshot, to_float64
 from tests.support.sweeps import rich_model, sweep
 from tests.support.training import BATCH, data, network
 
-pytestmark = pytest.mark.filterwarnings("ignore:The loss did not fall clearly")
+pytestmark = pytest.mark.filterwarnings("ignore:The range test is not sure")
 
 # So small that the model stays as it is, and each loss tells of its batch.
 STILL = {"min": 1e-12, "max": 1e-11, "stop_at": 1e9}

@@ -9,7 +9,7 @@ from tests.support.drivers import assert_identical, snapshot, to_float64
 from tests.support.sweeps import sweep
 from tests.support.training import data, fit, nagd, network
 
-pytestmark = pytest.mark.filterwarnings("ignore:The loss did not fall clearly")
+pytestmark = pytest.mark.filterwarnings("ignore:The range test is not sure")
 
 OPTIMIZERS = {
     "plain": lambda: NAGD(0.05, 0.99),

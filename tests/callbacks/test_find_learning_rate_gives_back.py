@@ -16,7 +16,7 @@ from tests.support.training import BATCH, data, network
 pytestmark = [
     pytest.mark.long,  # see pyproject.toml
     # The sweeps of most tests are short, and of small noisy batches.
-    pytest.mark.filterwarnings("ignore:The loss did not fall clearly"),
+    pytest.mark.filterwarnings("ignore:The range test is not sure"),
 ]
 
 EXECUTIONS = "steps per execution"
