@@ -1,6 +1,7 @@
 """What DivergenceGuard adds to a step of `fit`, by model and by where states are kept.
 
     python -m benchmarks.guard
+    python -m benchmarks.guard --rates  (see `rates.py`)
 
 The same model is fitted with one guard after the other, in an order that is shuffled each round, on
 the backend that Keras is set to. Timed is the second epoch of each fit: in the first the guard
@@ -10,14 +11,18 @@ takes the state of the beginning, which is measured apart.
 import argparse
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from benchmarks.guard import rates
 from benchmarks.support import environment, timing
+from benchmarks.support.cells import Cells
 from benchmarks.support.table import line
 from nagd_keras import NAGD
 from nagd_keras.callbacks import DivergenceGuard
@@ -126,14 +131,31 @@ def measured(
     return starts, times, steps
 
 
+def train_at_rates(options: argparse.Namespace) -> None:
+    """Prints a table for each direction."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "results.json" if options.quick else rates.RESULTS
+        tasks, epochs = (rates.QUICK, 1) if options.quick else (rates.TASKS, None)
+        for direction in options.direction or rates.DIRECTIONS:
+            plan = rates.Plan(direction, not options.constant, options.seed, epochs)
+            rates.report(Cells(path), plan, tasks)
+
+
 def main() -> None:
-    """Prints a table for each model."""
+    """Prints a table for each model, or what becomes of learning rates that are too high."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.guard", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="for each table")
     parser.add_argument("--quick", action="store_true", help="one short round, to see that it runs")
+    parser.add_argument("--rates", action="store_true", help="rates that are too high, instead")
+    parser.add_argument("--constant", action="store_true", help="of these: without OneCycle")
+    parser.add_argument("--direction", choices=rates.DIRECTIONS, action="append", help="of these")
+    parser.add_argument("--seed", type=int, default=1, help="of these")
     options = parser.parse_args()
+    if options.rates:
+        train_at_rates(options)
+        return
     print(*(f"{key}: {value}" for key, value in environment.described().items()), sep="\n")
     print(f"backend: {keras.backend.backend()}")
     for title, make in MODELS.items():
