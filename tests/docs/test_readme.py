@@ -1,51 +1,139 @@
-"""The README's code runs as it stands, and its claims about files hold."""
+"""The pages' code runs as it stands, and what they say about files holds."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
+from textwrap import dedent
 
 import keras
 import pytest
 
+import nagd_keras
+
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
+DOCS = ROOT / "docs"
+READMES = ROOT / "README.md", ROOT / "README.zh.md"
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (*READMES, ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md")))
+}
+BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.M | re.S)
+BLOCKS = {
+    name: blocks
+    for name, text in PAGES.items()
+    if (blocks := [dedent(code) for _, code in BLOCK.findall(text)])
+}
+# The updates of the model's optimizer somewhere on a page, which it has only if all of it ran.
+AGES = {
+    "README.md": [30 * 8],
+    "README.zh.md": [30 * 8],
+    "docs/index.md": [32 * 8],  # over a save
+    "docs/saving.md": [10 * 8, 20 * 8],  # over files of all kinds
+    "docs/convert.md": [2 * 5 * 8],  # with two optimizers
+}
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one block is TensorFlow's")
-def test_the_code_runs(tmp_path, monkeypatch, capsys):
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="some blocks are TensorFlow's")
+@pytest.mark.parametrize("page", BLOCKS)
+def test_the_code_runs(page, tmp_path, monkeypatch, capsys):
+    """Block after block, which share their names."""
     monkeypatch.chdir(tmp_path)
-    assert len(BLOCKS) >= 8
-    names, ages, batches = {}, [], []
-    for block in BLOCKS:
-        exec(compile(block, "README.md", "exec"), names)
-        optimizer = getattr(names["model"], "optimizer", None)
+    names, ages = {"__name__": "page"}, []
+    for number, block in enumerate(BLOCKS[page], 1):
+        exec(compile(block, f"{page}, block {number}", "exec"), names)
+        optimizer = getattr(names.get("model"), "optimizer", None)
         ages.append(int(getattr(optimizer, "age", 0)))
-        batches.append(int(getattr(optimizer, "iterations", 0)))
-    assert 10 * 8 in ages  # epochs of 256 / 32 batches, over a save
-    assert 5 * 6 in batches  # three quarters of the samples
-    assert 5 * 6 + 20 * 8 in batches  # over files of all kinds
-    assert batches[-1] == 2 * 5 * 8  # with two optimizers
-    assert "learning_rate,loss" in Path("log.csv").read_text()
+    assert set(AGES.get(page, ())) <= set(ages)
+    if page == "docs/callbacks.md":
+        assert "learning_rate,loss" in Path("log.csv").read_text()
 
 
-def test_the_commands_are_there():
+def test_no_page_is_forgotten():
+    assert set(AGES) <= set(BLOCKS)
+    assert len(BLOCKS) >= 15
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_a_readme_is_short_and_has_the_commands(readme):
+    text = readme.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
     for extra, command in [("examples", "python examples/digits.py"), ("test", "python -m pytest")]:
-        assert f"\npython -m pip install -e '.[{extra}]' && {command}\n" in README
+        assert f"\npython -m pip install -e '.[{extra}]' && {command}\n" in text
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        if target.startswith("#"):
-            assert f"\n## {target[1:].replace('-', ' ').capitalize()}\n" in README, target
-        elif not target.startswith("https://"):
-            assert (ROOT / target).exists(), target
+def headings(text):
+    """The anchors that GitHub and the site make of headings."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    found = set()
+    for heading in re.findall(r"^#+ +(.+)$", text, re.M):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        found.add(re.sub(r"[^\w\- ]", "", plain).strip().lower().replace(" ", "-"))
+    return found
+
+
+def documented(text, name):
+    """Whether a page of the reference has an object: one of the module that it shows."""
+    (shown,) = re.findall(r"^::: (\S+)$", text, re.M)
+    found = nagd_keras
+    for part in name.split(".")[1:]:
+        found = getattr(found, part)
+    return name.startswith(shown)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", PAGES[page], flags=re.S)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"^\[.+\]: (\S+)", text, re.M)
+    for target in targets:
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        other = (ROOT / page).parent / path if path else ROOT / page
+        assert other.exists(), target
+        if anchor:
+            there = other.read_text(encoding="utf-8")
+            known = documented(there, anchor) if "." in anchor else anchor in headings(there)
+            assert known, target
+
+
+def test_every_page_is_in_the_navigation():
+    (nav,) = re.findall(r"^nav:\n(.*?)^\S", (ROOT / "mkdocs.yml").read_text(), re.M | re.S)
+    listed = re.findall(r": (\S+\.md)$", nav, re.M)
+    assert len(set(listed)) == len(listed)
+    assert set(listed) == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_are_there(page):
+    for module in re.findall(r"python -m (benchmarks\.\w+)", PAGES[page]):
+        assert (ROOT / module.replace(".", "/") / "__main__.py").exists(), module
+    for file in re.findall(r"python (examples/\w+\.py)", PAGES[page]):
+        assert (ROOT / file).exists(), file
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git applies them")
+def test_the_changes_that_contributing_shows_apply():
+    changes = re.findall(r"```diff\n(.*?)```", PAGES["CONTRIBUTING.md"], re.S)
+    assert len(changes) >= 5
+    for change in changes:
+        result = subprocess.run(
+            ["git", "apply", "--check", "-"],
+            input=change,
+            cwd=ROOT,
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(ROOT.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, f"{result.stderr}{change}"
 
 
 def test_the_tables_on_scaling_are_what_the_formulas_say():
     from benchmarks.distributed.scaling import markdown
 
-    document = (ROOT / "docs" / "scaling.md").read_text()
     tables = markdown().split("\n\n")
     assert len(tables) == 2
     for table in tables:
-        assert table.strip() in document
+        assert table.strip() in PAGES["docs/scaling.md"]

@@ -1,0 +1,55 @@
+"""What `mkdocs build` does beside: pages from the root, links out of docs/, and mathematics.
+
+Formulas become MathML, which browsers show without a script.
+"""
+
+import html
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+
+ROOT = Path(__file__).parents[2]
+# Pages whose text is a file of the root.
+FROM_ROOT = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+# Code is matched first, and stays as it is.
+LINK = re.compile(r"(?s:```.*?```)|`[^`\n]*`|(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
+    """Returns the text of a page, with the links that leave docs/ changed."""
+    here = page.file.src_uri
+    source = f"docs/{here}"
+    if here in FROM_ROOT:
+        source = FROM_ROOT[here]
+        markdown = (ROOT / source).read_text(encoding="utf-8")
+
+    def changed(match: re.Match[str]) -> str:
+        image, text, target, anchor = match.groups()
+        if target is None or re.match(r"[a-z]+:", target):
+            return match[0]
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
+        if path.startswith("docs/"):
+            target = posixpath.relpath(path, posixpath.join("docs", posixpath.dirname(here)))
+            return f"{image}[{text}]({target}{anchor or ''})"
+        pages = {root: name for name, root in FROM_ROOT.items()}
+        if path in pages:
+            return f"[{text}]({posixpath.relpath(pages[path], posixpath.dirname(here) or '.')})"
+        if config.repo_url:
+            return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{path})"
+        return text if text in path else f"{text} (`{path}`)"
+
+    return LINK.sub(changed, markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Returns a page's HTML with its formulas as MathML."""
+
+    def rendered(match: re.Match[str]) -> str:
+        display = "block" if match[2] == "[" else "inline"
+        return convert(html.unescape(match[3]).strip(), display=display)
+
+    return FORMULA.sub(rendered, content)
