@@ -11,6 +11,7 @@ import keras
 import pytest
 
 import nagd_keras
+from nagd_keras.directions.named import NAMED
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -61,6 +62,24 @@ def test_a_readme_is_short_and_has_the_commands(readme):
     assert len(text.splitlines()) <= 150
     for extra, command in [("examples", "python examples/digits.py"), ("test", "python -m pytest")]:
         assert f"\npython -m pip install -e '.[{extra}]' && {command}\n" in text
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_settings_of_a_direction_are_those_of_the_code(name):
+    """Its own learning rate and momentum, wherever they stand, and the defaults on its page."""
+    kind = NAMED[name]
+    own = [f"{kind.learning_rate:g}", f"{kind.momentum:g}"]
+    (row,) = re.findall(rf'^\| \[`"{name}"`\].*', PAGES["README.md"], re.M)
+    assert f" {', '.join(own)} |" in row
+    (row,) = re.findall(rf'^\| \[`"{name}"`\].*', PAGES["README.zh.md"], re.M)
+    assert f" {'、'.join(own)} |" in row
+    assert f'\n| `"{name}"` | {" | ".join(own)} |' in PAGES["docs/directions.md"]
+    page = PAGES[f"docs/{name}.md"]
+    assert f"\n| own learning rate, momentum | {', '.join(own)} |" in page
+    defaults = {"learning_rate": kind.learning_rate, "momentum": kind.momentum}
+    for _, setting, given in re.findall(r"^\| \$.*`(\w+)\((\w+)=([^)]*)\)`", page, re.M):
+        default = {**kind().get_config(), **defaults}[setting]
+        assert eval(given) == default or given == "False", setting
 
 
 def headings(text):
