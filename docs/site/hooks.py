@@ -50,6 +50,9 @@ def on_page_content(content: str, **_: Any) -> str:
 
     def rendered(match: re.Match[str]) -> str:
         display = "block" if match[2] == "[" else "inline"
-        return convert(html.unescape(match[3]).strip(), display=display)
+        formula = html.unescape(match[3]).strip()
+        # What is text keeps no backslash before an underscore.
+        formula = re.sub(r"\\text\{[^}]*\}", lambda text: text[0].replace(r"\_", "_"), formula)
+        return convert(formula, display=display)
 
     return FORMULA.sub(rendered, content)

@@ -73,3 +73,23 @@ def test_saved_models_are_in_the_source_distribution_only():
     targets = SETTINGS["tool"]["hatch"]["build"]["targets"]
     assert {"saved_models", "tests"} <= set(targets["sdist"]["include"])
     assert targets["wheel"]["packages"] == ["nagd_keras"]
+
+
+def test_the_source_distribution_has_the_documents_and_no_results():
+    sdist = SETTINGS["tool"]["hatch"]["build"]["targets"]["sdist"]
+    assert all((ROOT / name).exists() for name in sdist["include"])
+    assert sdist["exclude"] == ["benchmarks/**/*.json"]
+
+
+def test_what_a_package_index_shows_needs_no_file_of_the_repository():
+    shown = (ROOT / "README.md").read_text(encoding="utf-8")
+    for each in SETTINGS["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        shown = re.sub(each["pattern"], each["replacement"], shown)
+    assert "](" in shown
+    assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]*)\)", shown))
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {nagd_keras.__version__}\n" in citation
+    assert f"\nlicense: {PROJECT['license']}\n" in citation

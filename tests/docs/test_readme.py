@@ -110,7 +110,8 @@ def test_links_lead_somewhere(page):
             continue
         path, _, anchor = target.partition("#")
         other = (ROOT / page).parent / path if path else ROOT / page
-        assert other.exists(), target
+        # A source distribution has no results.
+        assert other.exists() or (other.name == "results.json" and other.parent.exists()), target
         if anchor:
             there = other.read_text(encoding="utf-8")
             known = documented(there, anchor) if "." in anchor else anchor in headings(there)
