@@ -83,7 +83,8 @@ def test_the_source_distribution_has_the_documents_and_no_results():
 
 def test_what_a_package_index_shows_needs_no_file_of_the_repository():
     shown = (ROOT / "README.md").read_text(encoding="utf-8")
-    for each in SETTINGS["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+    hook = SETTINGS["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    for each in hook["substitutions"]:
         shown = re.sub(each["pattern"], each["replacement"], shown)
     assert "](" in shown
     assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]*)\)", shown))
