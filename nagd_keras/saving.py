@@ -17,8 +17,22 @@ import numpy as np
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import values_of
 
+__all__ = [
+    "DamagedFileError",
+    "check",
+    "load_model",
+    "load_weights",
+    "save_model",
+    "save_weights",
+]
+
 _BESIDE = "nagd_keras_beside"  # the group of what no variable of the model or optimizer holds
 _OVERHEAD = 1 << 13  # bytes that HDF5 takes at most for the names of one array
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, without what is imported."""
+    return list(__all__)
 
 
 class DamagedFileError(ValueError):
@@ -117,7 +131,7 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
     check(path)
     variables = _variables(model)
     before = [values_of(variable) for variable in variables]
-    inner = (getattr(each, "inner_optimizer", each) for each in optimizers(model))
+    inner = (getattr(each, "inner_optimizer", each) for each in _optimizers(model))
     named = [optimizer for optimizer in inner if isinstance(optimizer, NAGD)]
     notes = [nagd.state.beside_variables() for nagd in named]
     with _naming(path):
@@ -131,7 +145,7 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
             raise
 
 
-def save_beside(
+def _save_beside(
     model: Any, filepath: str | os.PathLike[str], beside: Mapping[str, np.ndarray]
 ) -> None:
     """Saves what `save_weights` does, and arrays that no variable holds, in the same one step.
@@ -156,8 +170,8 @@ def save_beside(
     _written(Path(filepath), ".weights.h5", model, write, more)
 
 
-def load_beside(filepath: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Returns the arrays that `save_beside` wrote; none if another function wrote the file.
+def _load_beside(filepath: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Returns the arrays that `_save_beside` wrote; none if another function wrote the file.
 
     Raises:
         FileNotFoundError, ValueError: as `check` does.
@@ -240,7 +254,7 @@ def _written(
             partial.unlink()
 
 
-def optimizers(model: Any) -> list[Any]:
+def _optimizers(model: Any) -> list[Any]:
     """Returns the optimizers of a model, which may have others than the one it is compiled with."""
     found = [getattr(model, "optimizer", None), *vars(model).values()]
     known = {id(each): each for each in found if isinstance(each, keras.optimizers.Optimizer)}
@@ -249,7 +263,7 @@ def optimizers(model: Any) -> list[Any]:
 
 def _variables(model: Any) -> list[Any]:
     """Returns all variables that a file of weights can hold."""
-    return [*model.variables, *(v for each in optimizers(model) for v in each.variables)]
+    return [*model.variables, *(v for each in _optimizers(model) for v in each.variables)]
 
 
 def _check_space(folder: Path, model: Any, more: int) -> None:

@@ -24,3 +24,8 @@ __all__ = [
     "at_iterate",
     "find_learning_rate",
 ]
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, without the modules that they come from."""
+    return list(__all__)

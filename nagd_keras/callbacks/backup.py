@@ -121,7 +121,7 @@ class Backup(keras.callbacks.Callback):
         damaged = []
         for epoch, path in self._backups():
             try:
-                beside = saving.load_beside(path)
+                beside = saving._load_beside(path)
             except saving.DamagedFileError as error:
                 damaged.append(str(error))
                 continue
@@ -187,7 +187,7 @@ class Backup(keras.callbacks.Callback):
             "randomness": resumption.randomness(self.model),
         }
         path = self._folder / f"epoch-{epoch + 1:06d}.weights.h5"
-        saving.save_beside(self.model, path, packed(beside))
+        saving._save_beside(self.model, path, packed(beside))
         self._delete_all_but(self._keep)
 
     def on_train_end(self, logs: Any = None) -> None:

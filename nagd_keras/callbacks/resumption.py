@@ -13,7 +13,7 @@ from nagd_keras import keras_private as private
 from nagd_keras.backends.current import current
 from nagd_keras.callbacks.plain import is_plain
 from nagd_keras.nagd import NAGD
-from nagd_keras.saving import optimizers
+from nagd_keras.saving import _optimizers
 from nagd_keras.tensors import number, values_of
 
 # Models that were built by their first batch
@@ -167,5 +167,5 @@ def set_numbers(model: Any, kept: Sequence[dict[str, float]]) -> None:
 
 
 def _used(model: Any) -> list[dict[str, Any]]:
-    inner = [getattr(each, "inner_optimizer", each) for each in optimizers(model)]
+    inner = [getattr(each, "inner_optimizer", each) for each in _optimizers(model)]
     return [each.state.scalars.used() for each in inner if isinstance(each, NAGD)]

@@ -14,3 +14,8 @@ __all__ = [
     "from_torch_sgd",
     "to_keras_sgd",
 ]
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, without the modules that they come from."""
+    return list(__all__)

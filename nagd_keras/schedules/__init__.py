@@ -17,3 +17,8 @@ __all__ = [
     "StronglyConvexMomentum",
     "SutskeverMomentum",
 ]
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, without the modules that they come from."""
+    return list(__all__)

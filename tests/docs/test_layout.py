@@ -237,6 +237,14 @@ def test_files_and_functions_are_short():
                 assert length <= 60, f"{name}.{node.name}"
 
 
+@pytest.mark.parametrize("name", [*PUBLIC, "saving"])
+def test_a_public_module_shows_its_public_names_only(name):
+    """Completion offers `dir`."""
+    module = getattr(nagd_keras, name)
+    assert dir(module) == list(module.__all__) == sorted(module.__all__)
+    assert all(hasattr(module, each) for each in module.__all__)
+
+
 def test_the_package_shows_its_public_names_only():
     assert set(dir(nagd_keras)) == {*nagd_keras.__all__, "__version__"}
 
