@@ -12,7 +12,7 @@ from nagd_keras import keras_private as private
 from nagd_keras.backends.current import current
 from nagd_keras.hyperparameters import Hyperparameter, loadable, value_dtype
 from nagd_keras.state.scalars import Scalars
-from nagd_keras.tensors import is_array, is_symbolic, number, tensor
+from nagd_keras.tensors import detached, is_array, is_symbolic, number, tensor
 
 
 class Hyperparameters:
@@ -76,6 +76,10 @@ class Hyperparameters:
         if source is self._scalars:
             return numbers[name]
         value = kind.given(source, partial(self._step, kind))
+        is_variable = isinstance(value, (keras.Variable, *current.native_types))
+        if is_variable:
+            # Variables of replicas are no numbers to Python, and of PyTorch those without gradients.
+            value = detached(keras.ops.cast(value, value.dtype))
         if not (kind.scaled and isinstance(source, LearningRateSchedule)):
             return value
         value, factor = tensor(value), numbers[kind.factor]

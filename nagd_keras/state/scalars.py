@@ -7,7 +7,6 @@ People begin anew by setting an optimizer's variables to zero, all but those wit
 their name. So the float variable, which has all settings, has that in its name.
 """
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +14,8 @@ import keras
 import numpy as np
 
 from nagd_keras.backends.current import current
-from nagd_keras.tensors import is_symbolic, tensor
+from nagd_keras.scalar import Scalar
+from nagd_keras.tensors import tensor
 
 COUNTERS, NUMBERS = "counters", "learning_rate_and_other_numbers"
 
@@ -66,13 +66,13 @@ class Scalars:
         """Returns what a number starts with."""
         return (self._starts[COUNTERS] | self._starts[NUMBERS])[name]
 
-    def __getitem__(self, name: str) -> "Scalar":
+    def __getitem__(self, name: str) -> Scalar:
         """Returns a number, to be read and set."""
         vector = COUNTERS if name in self._starts[COUNTERS] else NUMBERS
         place = [*self._starts[vector]].index(name)
         return Scalar(self.variables[vector], place, name)
 
-    def used(self) -> dict[str, "Scalar"]:
+    def used(self) -> dict[str, Scalar]:
         """Returns the numbers that are in use."""
         names = self._starts[COUNTERS] | self._starts[NUMBERS]
         return {name: self[name] for name in names if name not in self.unused}
@@ -95,96 +95,3 @@ class Scalars:
         variable = self.variables[vector]
         step = np.asarray([steps.get(name, 0) for name in self._starts[vector]], variable.dtype)
         current.assign_add(variable, step)
-
-
-class Scalar:
-    """One number of a packed variable. Reads as a scalar tensor, and can be assigned.
-
-    Attributes:
-        name: its name.
-        variable: the variable that it is a part of.
-        place: its place there.
-    """
-
-    shape, ndim = (), 0
-
-    def __init__(self, variable: Any, place: int, name: str) -> None:
-        """Takes the place of the number in the variable."""
-        self.variable, self.place, self.name = variable, place, name
-
-    @property
-    def dtype(self) -> Any:
-        """The dtype."""
-        return self.variable.dtype
-
-    @property
-    def value(self) -> Any:
-        """The present value, as a tensor."""
-        return tensor(self.variable)[self.place]
-
-    def numpy(self) -> Any:
-        """Returns the present value as a NumPy array."""
-        return np.asarray(keras.ops.convert_to_numpy(self.variable))[self.place]
-
-    @current.unconverted
-    def assign(self, value: Any) -> None:
-        """Sets the number, whatever its range."""
-        here = np.arange(self.variable.shape[0]) == self.place
-        if not is_symbolic(value):
-            value = np.asarray(value, self.dtype)
-        value = keras.ops.cast(value, self.dtype)
-        self.variable.assign(keras.ops.where(here, value, tensor(self.variable)))
-
-    @current.unconverted
-    def assign_add(self, value: Any) -> None:
-        """Adds to the number."""
-        self.assign(self.value + keras.ops.cast(value, self.dtype))
-
-    def assign_sub(self, value: Any) -> None:
-        """Subtracts from the number."""
-        self.assign_add(-value)
-
-    def __repr__(self) -> str:
-        return f"<{self.name}: {self.value}>"
-
-    def __float__(self) -> float:
-        return float(self.value)
-
-    def __int__(self) -> int:
-        return int(self.value)
-
-    def __bool__(self) -> bool:
-        return bool(self.value)
-
-    def __neg__(self) -> Any:
-        return -self.value
-
-    def __abs__(self) -> Any:
-        return abs(self.value)
-
-    # How NumPy, JAX and TensorFlow make arrays of what is none.
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
-        return np.asarray(self.numpy(), dtype)
-
-    def __jax_array__(self) -> Any:
-        return self.value
-
-    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
-        return self.value if dtype is None else keras.ops.cast(self.value, dtype.name)
-
-
-def _with(function: Callable[[Any, Any], Any]) -> Callable[[Scalar, Any], Any]:
-    return lambda self, other: function(self.value, getattr(other, "value", other))
-
-
-def _behind(function: Callable[[Any, Any], Any]) -> Callable[[Scalar, Any], Any]:
-    return lambda self, other: function(other, self.value)
-
-
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
-    setattr(Scalar, f"__{_name}__", _with(getattr(operator, _name)))
-    setattr(Scalar, f"__r{_name}__", _behind(getattr(operator, _name)))
-for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Scalar, f"__{_name}__", _with(getattr(operator, _name)))
-Scalar.__hash__ = object.__hash__  # type: ignore[method-assign]
