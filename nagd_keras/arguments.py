@@ -4,15 +4,17 @@ import inspect
 import numbers
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.hyperparameters import Hyperparameter, check_no_variable
 
 Number = TypeVar("Number", int, float)
+Choice = TypeVar("Choice")
 _NOW = "Give its present value, float(variable)."
-REAL_DTYPES = ("float16", "bfloat16", "float32", "float64")
+RealDtype: TypeAlias = Literal["float16", "bfloat16", "float32", "float64"]
+REAL_DTYPES: tuple[RealDtype, ...] = get_args(RealDtype)
 
 
 def value(name: str, given: Any, supremum: float = float("inf"), least: float = 0.0) -> float:
@@ -58,25 +60,12 @@ def count(name: str, given: Any, least: int = 1) -> int:
     return number
 
 
-def no_others(unknown: Mapping[str, Any], owner: type) -> None:
-    """Raises TypeError for arguments that an optimizer does not know."""
-    for name, given in unknown.items():
-        said = f"{owner.__name__} got an unexpected keyword argument '{name}'. "
-        if name == "nesterov":
-            raise TypeError(f"{said}NAGD always is Nesterov's method: leave it out.")
-        allowed = [known for known in inspect.signature(owner).parameters if known != "unknown"]
-        raise TypeError(
-            f"{said}Received: {name}={given!r}. Allowed: {', '.join(allowed)}. Check the spelling, "
-            "or leave it out."
-        )
-
-
 def optional(check: Callable[..., Number], name: str, given: Any, **limits: float) -> Number | None:
     """Returns None, or what a check of this module returns."""
     return None if given is None else check(name, given, **limits)
 
 
-def choice(name: str, given: Any, allowed: Sequence[Any]) -> Any:
+def choice(name: str, given: Any, allowed: Sequence[Choice]) -> Choice:
     """Returns one of the values that are allowed.
 
     Raises:
@@ -85,7 +74,8 @@ def choice(name: str, given: Any, allowed: Sequence[Any]) -> Any:
     if given not in allowed:
         words = ", ".join(map(repr, allowed))
         raise ValueError(f"`{name}` must be one of {words}. Received: {name}={given!r}.")
-    return given
+    chosen: Choice = given
+    return chosen
 
 
 def takes(function: Callable[..., Any], *arguments: Any) -> bool:

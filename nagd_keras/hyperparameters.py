@@ -10,18 +10,21 @@ import numbers
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, SupportsFloat, TypeAlias, overload
 
 import keras
 import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras.backends.current import current
+from nagd_keras.scalar import Scalar
 from nagd_keras.tensors import detached, is_array, is_real, is_symbolic, static_shape
 
 _ALTERNATIVES = (
     ", a `keras.optimizers.schedules.LearningRateSchedule`, or a callable without arguments"
 )
+# What can be set: numbers of all kinds, and before the first step a schedule or a callable.
+Settable: TypeAlias = SupportsFloat | Callable[..., Any] | None
 
 
 @dataclass
@@ -49,10 +52,17 @@ class Hyperparameter:
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
+    @overload
+    def __get__(self, optimizer: None, owner: type | None = None) -> Self: ...
+
+    @overload
+    def __get__(self, optimizer: object, owner: type | None = None) -> Scalar | Any: ...
+
     def __get__(self, optimizer: Any, owner: type | None = None) -> Any:
+        # A number is a `Scalar`; a schedule gives a tensor, of which Keras has no type.
         return self if optimizer is None else optimizer.state.hyperparameters.now(self.name)
 
-    def __set__(self, optimizer: Any, value: Any) -> None:
+    def __set__(self, optimizer: Any, value: Settable) -> None:
         # Keras' constructor sets some of these attributes, to nothing, before there are any.
         if hasattr(optimizer, "state"):
             optimizer.state.hyperparameters.set(self.name, value)

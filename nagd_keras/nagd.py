@@ -3,25 +3,26 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Never, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import keras
 from keras.optimizers.schedules import LearningRateSchedule
 
 from nagd_keras import keras_private as private
-from nagd_keras.arguments import REAL_DTYPES, boolean, choice, count, no_others, optional
+from nagd_keras.arguments import REAL_DTYPES, RealDtype, boolean, choice, count, optional
 from nagd_keras.backends.current import current
 from nagd_keras.directions.direction import Direction
 from nagd_keras.directions.gradient import Gradient
-from nagd_keras.directions.named import named_direction
+from nagd_keras.directions.named import DirectionName, named_direction
 from nagd_keras.engine.averages import overwrite
 from nagd_keras.engine.gradients import check_complex, check_gradients, check_lazy
 from nagd_keras.engine.pipeline import Pipeline
 from nagd_keras.hyperparameters import Hyperparameter, declared, value_dtype
 from nagd_keras.multipliers import check_found, checked_multipliers, matched
-from nagd_keras.rules.restart import SCHEMES
+from nagd_keras.rules.restart import SCHEMES, Scheme
+from nagd_keras.scalar import Scalar
 from nagd_keras.state import checkpoint, loading
-from nagd_keras.state.live import Hyperparameters
+from nagd_keras.state.live import GivenAs, Hyperparameters
 from nagd_keras.state.matching import paths_of
 from nagd_keras.state.scalars import Scalars
 from nagd_keras.state.slots import DISPLACEMENT
@@ -29,6 +30,7 @@ from nagd_keras.state.state import State
 from nagd_keras.tensors import computed_in, is_symbolic, number
 
 Number: TypeAlias = float | LearningRateSchedule | Callable[[], Any]
+SparseUpdates: TypeAlias = Literal["dense", "lazy"]
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
@@ -123,7 +125,7 @@ class NAGD(keras.optimizers.Optimizer):
             need the norm do.
 
     Raises:
-        TypeError: for a hyperparameter that is none of the above, or an unknown argument.
+        TypeError: for a hyperparameter that is none of the above.
         ValueError: for a hyperparameter out of its range, a schedule whose value is not a scalar,
             or more than one clipping.
 
@@ -154,11 +156,11 @@ class NAGD(keras.optimizers.Optimizer):
         learning_rate: Number | None = None,
         momentum: Number | None = None,
         *,
-        direction: str | Direction = "gradient",
-        restart: str | None = None,
+        direction: DirectionName | Direction = "gradient",
+        restart: Scheme | None = None,
         skip_nonfinite: bool = False,
-        sparse_updates: str = "dense",
-        slot_dtype: str | None = None,
+        sparse_updates: SparseUpdates = "dense",
+        slot_dtype: RealDtype | None = None,
         learning_rate_multipliers: Mapping[str, float] | None = None,
         weight_decay: Number | None = None,
         clipnorm: float | None = None,
@@ -170,10 +172,8 @@ class NAGD(keras.optimizers.Optimizer):
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str = "nagd",
-        **unknown: Never,
     ) -> None:
         # All checks come before the base class makes the first variable.
-        no_others(unknown, NAGD)
         direction = named_direction(direction)
         given = {
             "learning_rate": direction.learning_rate if learning_rate is None else learning_rate,
@@ -184,7 +184,7 @@ class NAGD(keras.optimizers.Optimizer):
         given = {name: kind.checked(given.get(name, kind.default)) for name, kind in kinds.items()}
         learning_rate_multipliers = checked_multipliers(learning_rate_multipliers)
         choice("slot_dtype", slot_dtype, (*REAL_DTYPES, None))
-        choice("sparse_updates", sparse_updates, ("dense", "lazy"))
+        choice("sparse_updates", sparse_updates, get_args(SparseUpdates))
         choice("restart", restart, (*SCHEMES, None))
         boolean("skip_nonfinite", skip_nonfinite)
         gradient_accumulation_steps = optional(
@@ -398,7 +398,7 @@ class NAGD(keras.optimizers.Optimizer):
             overwrite(self.state, self.state.natives.as_keras(var_list))
 
     @property
-    def variables(self) -> list[Any]:
+    def variables(self) -> list[keras.Variable]:
         """The optimizer's variables: numbers first, then the slots, one kind after the other.
 
         To begin anew, call `reset_momentum`. Who sets them to zero instead leaves out the variable
@@ -477,12 +477,12 @@ class NAGD(keras.optimizers.Optimizer):
         return self._direction
 
     @property
-    def age(self) -> Any:
+    def age(self) -> Scalar:
         """The updates finished since the momentum was last reset, or since the start."""
         return self.state.scalars["age"]
 
     @property
-    def displacements(self) -> list[Any]:
+    def displacements(self) -> list[keras.Variable | None]:
         """The slots s_t = w_t - theta_t, in the order of the variables that `build` was given.
 
         The iterate of a variable is the variable minus its displacement. None stands for a
@@ -491,7 +491,7 @@ class NAGD(keras.optimizers.Optimizer):
         return list(self.state.slots[DISPLACEMENT])
 
     @property
-    def restart(self) -> str | None:
+    def restart(self) -> Scheme | None:
         """The scheme of adaptive restart, or None."""
         return self._restart
 
@@ -501,7 +501,7 @@ class NAGD(keras.optimizers.Optimizer):
         return checked_multipliers(self._multipliers)
 
     @property
-    def restarts(self) -> Any:
+    def restarts(self) -> Scalar:
         """How often the momentum was reset."""
         return self.state.scalars["restarts"]
 
@@ -511,7 +511,7 @@ class NAGD(keras.optimizers.Optimizer):
         return self._skip
 
     @property
-    def skipped_updates(self) -> Any:
+    def skipped_updates(self) -> Scalar:
         """How many updates were skipped."""
         return self.state.scalars["skipped_updates"]
 
@@ -564,7 +564,7 @@ class NAGD(keras.optimizers.Optimizer):
             self.swap_to_lookahead()
 
     @property
-    def gradient_norm(self) -> Any:
+    def gradient_norm(self) -> float | Any:
         """The L2 norm of the last tracked update's gradient before clipping, or NaN.
 
         Within a compiled step -1 stands for the NaN, at which a debugger would stop.
@@ -572,12 +572,12 @@ class NAGD(keras.optimizers.Optimizer):
         norm = self.state.scalars["gradient_norm"].value
         return norm if is_symbolic(norm) or number(norm) >= 0 else math.nan
 
-    def given_as(self, name: str) -> str:
+    def given_as(self, name: str) -> GivenAs:
         """Returns what a hyperparameter is: "number", "schedule", "callable" or "None"."""
         return self.state.hyperparameters.given_as(name)
 
     @property
-    def learning_rate_scale(self) -> Any:
+    def learning_rate_scale(self) -> Scalar | None:
         """What `scale_learning_rate` multiplies: the number, or the factor of a schedule.
 
         None where a callable gives the learning rate.

@@ -8,7 +8,7 @@ import keras
 from nagd_keras.arguments import count, optional, value, verbosity
 from nagd_keras.callbacks.executions import Executions
 from nagd_keras.callbacks.memory import notes_of, warn_if_behind
-from nagd_keras.callbacks.monitored import Monitored, RunningMean, is_rising
+from nagd_keras.callbacks.monitored import Mode, Monitored, RunningMean, is_rising
 from nagd_keras.callbacks.optimizers import nagd_of, synchronize
 from nagd_keras.callbacks.together import EPOCH_END, RESTART, check
 
@@ -65,7 +65,7 @@ class AdaptiveRestart(keras.callbacks.Callback):
     def __init__(
         self,
         monitor: str = "loss",
-        mode: str = "auto",
+        mode: Mode = "auto",
         min_delta: float = 0.0,
         *,
         every_n_batches: int | None = None,

@@ -2,11 +2,12 @@
 
 import math
 import warnings
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from nagd_keras.arguments import choice
 from nagd_keras.tensors import number
 
+Mode: TypeAlias = Literal["auto", "min", "max"]
 _RISING = ("acc", "auc", "precision", "recall", "f1", "iou", "r2", "cosine_similarity")
 _FALLING = ("loss", "error", "mse", "mae", "mape", "msle", "crossentropy", "divergence", "poisson")
 
@@ -24,7 +25,7 @@ def is_rising(monitor: str, mode: str) -> bool:
     Raises:
         ValueError: for an unknown mode, or if "auto" cannot tell from the name.
     """
-    if choice("mode", mode, ("auto", "min", "max")) != "auto":
+    if choice("mode", mode, get_args(Mode)) != "auto":
         return mode == "max"
     found = rises(monitor)
     if found is None:

@@ -20,6 +20,7 @@ from nagd_keras.callbacks.own_rate import OwnRate
 from nagd_keras.callbacks.rollbacks import Rollbacks
 from nagd_keras.callbacks.together import CYCLE, MOMENTUM, check
 from nagd_keras.nagd import NAGD
+from nagd_keras.schedules.one_cycle import Anneal
 from nagd_keras.tensors import number
 
 _NAME = "OneCycle"
@@ -94,7 +95,7 @@ class OneCycle(keras.callbacks.Callback):
         warm_up_fraction: float = 0.3,
         initial_divisor: float = 25.0,
         final_divisor: float = 1e4,
-        anneal: str = "cosine",
+        anneal: Anneal = "cosine",
         three_phase: bool = False,
     ) -> None:
         super().__init__()

@@ -17,11 +17,12 @@ from nagd_keras.convert.carrying import (
 )
 from nagd_keras.convert.keras_sgd import from_keras_sgd
 from nagd_keras.directions.direction import Direction
+from nagd_keras.directions.named import DirectionName
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
 
-def adopt(model: Any, direction: str | Direction | None = None) -> Any:
+def adopt(model: Any, direction: DirectionName | Direction | None = None) -> Any:
     r"""Replaces Keras' SGD in a compiled model by a NAGD that goes on where it stands.
 
     A model that was saved with Keras' SGD is loaded and adopted in two lines:
@@ -86,7 +87,7 @@ def adopt(model: Any, direction: str | Direction | None = None) -> Any:
     return model
 
 
-def _begun_anew(direction: str | Direction, optimizer: Any) -> NAGD:
+def _begun_anew(direction: DirectionName | Direction, optimizer: Any) -> NAGD:
     """Returns a NAGD with the settings of an optimizer, and nothing of what that remembers."""
     if isinstance(optimizer, NAGD):
         check_at_lookahead(optimizer)

@@ -1,13 +1,14 @@
 """Directions by name."""
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from nagd_keras.directions.adaptive import Adaptive
 from nagd_keras.directions.direction import Direction
 from nagd_keras.directions.gradient import Gradient
 from nagd_keras.directions.orthogonal import Orthogonal
 
-NAMED: dict[str, type[Direction]] = {
+DirectionName: TypeAlias = Literal["gradient", "adaptive", "orthogonal"]
+NAMED: dict[DirectionName, type[Direction]] = {
     "gradient": Gradient,
     "adaptive": Adaptive,
     "orthogonal": Orthogonal,

@@ -10,7 +10,7 @@ from nagd_keras.arguments import boolean, choice, expressions, positive, value
 from nagd_keras.directions.adaptive import Adaptive, averaged
 from nagd_keras.directions.direction import Direction
 from nagd_keras.rules.layouts import Layout, layouts
-from nagd_keras.rules.newton_schulz import ITERATIONS, TINY, norm, orthogonalized
+from nagd_keras.rules.newton_schulz import ITERATIONS, TINY, IterationName, norm, orthogonalized
 
 _NAMES = "beta", "scale", "normalize", "iteration"
 # The least root mean square of an output that is brought to the length of others.
@@ -72,14 +72,13 @@ class Orthogonal(Direction):
         scale: float = 0.2,
         normalize: bool = True,
         exclude: Sequence[str] = (),
-        iteration: str = "polar_express",
+        iteration: IterationName = "polar_express",
     ) -> None:
         self.rest = Adaptive(beta_2, epsilon)  # for what is no matrix
         self.beta, self.scale = value("beta", beta, 1.0), positive("scale", scale)
         self.normalize = boolean("normalize", normalize)
         self.exclude = expressions("exclude", exclude)
-        choice("iteration", iteration, tuple(ITERATIONS))
-        self.iteration = iteration
+        self.iteration = choice("iteration", iteration, tuple(ITERATIONS))
 
     def check(self, paths: Sequence[str]) -> None:
         """Raises ValueError if a pattern of `exclude` is found in none of the paths."""

@@ -7,7 +7,7 @@ vectors as they are:
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from keras import ops
 
@@ -54,7 +54,12 @@ QUINTIC = Iteration(
 )
 # Muon's own (Jordan et al. 2024): values in [.01, 1] become .68 to 1.13.
 MUON = Iteration(((3.4445, -4.7750, 2.0315),) * 5, tight=False)
-ITERATIONS = {"polar_express": POLAR_EXPRESS, "quintic": QUINTIC, "muon": MUON}
+IterationName: TypeAlias = Literal["polar_express", "quintic", "muon"]
+ITERATIONS: dict[IterationName, Iteration] = {
+    "polar_express": POLAR_EXPRESS,
+    "quintic": QUINTIC,
+    "muon": MUON,
+}
 TINY = 1e-30
 # From this ratio of the sides on, two steps at once cost less: they multiply squares of the small
 # side. More at once would lose small singular values to rounding.

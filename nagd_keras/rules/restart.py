@@ -9,11 +9,13 @@ w_{t+1} <- theta_{t+1}, and the age becomes 0. It is made
   (Su, Boyd & Candes 2016, section 5, with k_min = 10).
 """
 
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from keras import ops
 
-GRADIENT, SPEED = SCHEMES = "gradient", "speed"
+Scheme: TypeAlias = Literal["gradient", "speed"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+GRADIENT, SPEED = SCHEMES
 YOUNGEST = 10  # the first update since the last restart at which the speed scheme may restart
 
 

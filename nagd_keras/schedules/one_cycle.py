@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import keras
 from keras import ops
@@ -10,6 +10,8 @@ from keras import ops
 from nagd_keras.arguments import boolean, choice, count, value
 from nagd_keras.schedules.schedule import Schedule
 from nagd_keras.schedules.steps import clipped, real, since
+
+Anneal: TypeAlias = Literal["cosine", "linear"]
 
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
@@ -55,7 +57,7 @@ class OneCycle(Schedule):
         final: float,
         total_steps: int,
         peak_fraction: float = 0.3,
-        anneal: str = "cosine",
+        anneal: Anneal = "cosine",
         three_phase: bool = False,
     ) -> None:
         self.initial = value("initial", initial)
@@ -63,7 +65,7 @@ class OneCycle(Schedule):
         self.final = value("final", final)
         self.total_steps = count("total_steps", total_steps)
         self.peak_fraction = value("peak_fraction", peak_fraction, supremum=1.0)
-        self.anneal = choice("anneal", anneal, ("cosine", "linear"))
+        self.anneal = choice("anneal", anneal, get_args(Anneal))
         self.three_phase = boolean("three_phase", three_phase)
         marks = [step for step, _ in self._corners()]
         if any(end <= start for start, end in itertools.pairwise(marks)):

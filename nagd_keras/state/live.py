@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import keras
 import numpy as np
@@ -11,8 +11,11 @@ from keras.optimizers.schedules import LearningRateSchedule
 from nagd_keras import keras_private as private
 from nagd_keras.backends.current import current
 from nagd_keras.hyperparameters import Hyperparameter, loadable, value_dtype
+from nagd_keras.scalar import Scalar
 from nagd_keras.state.scalars import Scalars
 from nagd_keras.tensors import detached, is_array, is_symbolic, number, tensor
+
+GivenAs: TypeAlias = Literal["number", "schedule", "callable", "None"]
 
 
 class Hyperparameters:
@@ -53,7 +56,7 @@ class Hyperparameters:
                 # Always in use: a schedule may still take the place of a number.
                 scalars.number(kind.factor, 1.0)
 
-    def given_as(self, name: str) -> str:
+    def given_as(self, name: str) -> GivenAs:
         """Returns what a hyperparameter is: "number", "schedule", "callable" or "None"."""
         source = self.sources[name]
         if source is self._scalars:
@@ -78,7 +81,7 @@ class Hyperparameters:
         value = kind.given(source, partial(self._step, kind))
         is_variable = isinstance(value, (keras.Variable, *current.native_types))
         if is_variable:
-            # Variables of replicas are no numbers to Python, and of PyTorch those without gradients.
+            # Python makes no number of one of replicas, nor on PyTorch of one with a gradient.
             value = detached(keras.ops.cast(value, value.dtype))
         if not (kind.scaled and isinstance(source, LearningRateSchedule)):
             return value
@@ -181,7 +184,7 @@ class Hyperparameters:
         """Returns what a schedule gives now, not scaled."""
         return tensor(kind.given(self.sources[kind.name], partial(self._step, kind)))
 
-    def scale_of(self, name: str) -> Any:
+    def scale_of(self, name: str) -> Scalar | None:
         """Returns what a hyperparameter can be multiplied by: the number, or a schedule's factor.
 
         None where a callable gives it.
@@ -200,6 +203,7 @@ class Hyperparameters:
         kind, scale = self.kinds[name], self.scale_of(name)
         if scale is None:
             self._check_settable(kind, self.sources[name], factor)
+        assert scale is not None  # The check has raised.
         factor = kind.number(factor, f"the factor {factor!r}", alternatives="")
         product = number(scale) * factor
         scale.assign(kind.number(product, f"{factor!r} times it", alternatives=""))
