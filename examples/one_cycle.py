@@ -115,7 +115,7 @@ def print_table(runs: list[Run]) -> None:
 def draw(sweep: callbacks.LearningRateSweep, runs: list[Run], path: Path) -> None:
     """Draws the sweep, the cycle and the losses into a PNG file."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
-    sweep.plot(left)
+    sweep.plot(ax=left)
     left.set_title("range test")
 
     cycle = runs[-1].cycle

@@ -32,8 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     figure, axes = plt.subplots(2, 3, figsize=(12, 6), layout="constrained")
     for schedule, each in zip(DRAWN, axes.flat, strict=True):
-        schedule.plot(1000, axes=each)
-        each.set(title=type(schedule).__name__, ylabel="")
+        schedule.plot(1000, ax=each)
         each.set_ylim(bottom=0)
     path = options.output / "schedules.png"
     figure.savefig(path, dpi=110)

@@ -118,11 +118,11 @@ class LearningRateSweep:
         why = "" if self.suggestion is None else f" ({self.suggestion.reason})"
         return f"<LearningRateSweep of {tried}: suggested={self.suggested:.3g}{why}; {found}>"
 
-    def plot(self, axes: Any = None) -> Any:
+    def plot(self, ax: Any = None) -> Any:
         """Draws the losses over the learning rate, with the suggestions.
 
         Args:
-            axes: matplotlib axes to draw into; new ones if None.
+            ax: matplotlib axes to draw into; new ones if None.
 
         Returns:
             The axes.
@@ -130,18 +130,18 @@ class LearningRateSweep:
         Raises:
             ImportError: without matplotlib, which the extra `plot` brings.
         """
-        axes = new_axes() if axes is None else axes
-        axes.plot(self.learning_rates, self.losses, color="0.75", label="loss of a batch")
-        axes.plot(self.learning_rates, self.smoothed_losses, label="smoothed")
+        ax = new_axes() if ax is None else ax
+        ax.plot(self.learning_rates, self.losses, color="0.75", label="loss of a batch")
+        ax.plot(self.learning_rates, self.smoothed_losses, label="smoothed")
         for marker, (name, rate) in zip("os^", self.suggestions.items(), strict=True):
             loss = np.interp(np.log(rate), np.log(self.learning_rates), self.smoothed_losses)
-            axes.plot(rate, loss, marker, label=f"{name}: {rate:.2g}")
-        axes.axvline(self.suggested, color="C3", label=f"suggested: {self.suggested:.2g}")
+            ax.plot(rate, loss, marker, label=f"{name}: {rate:.2g}")
+        ax.axvline(self.suggested, color="C3", label=f"suggested: {self.suggested:.2g}")
         # Batches that explode would leave no height for the rest.
         low, high = np.min(self.losses), np.quantile(self.losses, 0.9)
         margin = 0.1 * (high - low) or 1.0
-        axes.set_ylim(low - margin, high + margin)
-        axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
-        axes.grid(alpha=0.3)
-        axes.legend()
-        return axes
+        ax.set_ylim(low - margin, high + margin)
+        ax.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+        ax.grid(alpha=0.3)
+        ax.legend()
+        return ax

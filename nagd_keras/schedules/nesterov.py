@@ -65,6 +65,8 @@ class NesterovMomentum(Schedule):
           momentum in deep learning, appendix A.1.
     """
 
+    quantity = "momentum"
+
     def __init__(self, delay: int = 0) -> None:
         self.delay = count("delay", delay, least=0)
 

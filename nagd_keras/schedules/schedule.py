@@ -23,7 +23,12 @@ class Schedule(LearningRateSchedule):
 
     A subclass says what the value is in `value`. It is saved by its arguments, which it keeps
     under their names, or has a `get_config` of its own.
+
+    Attributes:
+        quantity: what the values are, for the axis of a figure.
     """
+
+    quantity = "value"
 
     def __call__(self, step: Any) -> Any:
         """Returns the value at a step, or at many."""
@@ -47,12 +52,13 @@ class Schedule(LearningRateSchedule):
         values = {n: keras.saving.deserialize_keras_object(value) for n, value in config.items()}
         return cls(**values)
 
-    def plot(self, steps: int, axes: Any = None) -> Any:
+    def plot(self, steps: int, ax: Any = None, *, label: str | None = None) -> Any:
         """Draws the schedule over the steps 0 ... `steps`.
 
         Args:
             steps: the last step that is drawn, at least 1.
-            axes: matplotlib axes to draw into; new ones if None.
+            ax: matplotlib axes to draw into; new ones if None.
+            label: what the legend says; the name of the class if None.
 
         Returns:
             The axes.
@@ -62,13 +68,13 @@ class Schedule(LearningRateSchedule):
             ValueError: if `steps` is no integer of at least 1.
         """
         last = count("steps", steps)
-        axes = new_axes() if axes is None else axes
+        ax = new_axes() if ax is None else ax
         at = np.unique(np.linspace(0, last, POINTS + 1).round()).astype("int32")
-        name = type(self).__name__
-        axes.plot(at, self._values(at), label=name)
-        axes.set(xlabel="step", ylabel=name)
-        axes.grid(alpha=0.3)
-        return axes
+        ax.plot(at, self._values(at), label=type(self).__name__ if label is None else label)
+        ax.set(xlabel="step", ylabel=self.quantity)
+        ax.grid(alpha=0.3)
+        ax.legend()
+        return ax
 
     def _values(self, at: np.ndarray) -> Any:
         try:

@@ -36,6 +36,8 @@ class StronglyConvexMomentum(Schedule):
         Nesterov (2004), Introductory Lectures on Convex Optimization, section 2.2.1.
     """
 
+    quantity = "momentum"
+
     def __init__(self, condition_number: float) -> None:
         # From 1e15 on, mu is soon 1 in float32.
         self.condition_number = value("condition_number", condition_number, 1e15, least=1.0)

@@ -34,6 +34,8 @@ class SutskeverMomentum(Schedule):
         in deep learning, equation 5.
     """
 
+    quantity = "momentum"
+
     def __init__(self, max_momentum: float = 0.99, period: int = 250) -> None:
         self.max_momentum = value("max_momentum", max_momentum, supremum=1.0)
         self.period = count("period", period)

@@ -100,11 +100,12 @@ def test_progress_and_plot(capsys):
     out = capsys.readouterr().out
     assert "30/30" in out
     assert "learning_rate" in out
-    axes = found.plot()
+    figure, axes = plt.subplots()
+    assert found.plot(ax=axes) is axes
     assert axes.get_xscale() == "log"
     assert len(axes.lines) == 2 + 3 + 1
     np.testing.assert_array_equal(axes.lines[1].get_ydata(), found.smoothed_losses)
-    plt.close(axes.figure)
+    plt.close(figure)
 
 
 @pytest.mark.parametrize(

@@ -112,15 +112,29 @@ def test_plot(plt, schedule, steps, points):
     # Vector instructions may round differently.
     np.testing.assert_allclose(y[::17], wanted, rtol=40 * UNIT["float32"])
     assert axes.get_xlabel() == "step"
-    assert axes.get_ylabel() == type(schedule).__name__
+    assert axes.get_ylabel() == "value"
+    assert shown(axes) == [type(schedule).__name__]
+
+
+def shown(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_plot_into_given_axes(plt):
     figure, axes = plt.subplots()
     for schedule in (NESTED, WARMUP.schedule):
-        assert schedule.plot(10, axes) is axes
+        assert schedule.plot(10, ax=axes) is axes
     assert len(axes.get_lines()) == 2
+    assert shown(axes) == [type(NESTED).__name__, "LinearWarmup"]
     assert plt.get_fignums() == [figure.number]
+
+
+def test_plot_of_two_momenta(plt):
+    axes = SutskeverMomentum(0.9).plot(10, label="up to 0.9")
+    SutskeverMomentum(0.99).plot(10, ax=axes)
+    assert shown(axes) == ["up to 0.9", "SutskeverMomentum"]
+    for momentum in (SutskeverMomentum(), NesterovMomentum(), StronglyConvexMomentum(10.0)):
+        assert momentum.plot(10).get_ylabel() == "momentum"
 
 
 def test_plot_without_matplotlib_names_the_extra(monkeypatch):
