@@ -6,22 +6,22 @@ import keras
 
 from nagd_keras.arguments import boolean, count, optional
 from nagd_keras.callbacks.executions import Executions
+from nagd_keras.callbacks.listed import listed_with
 from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of, synchronize, track_gradient_norm
-from nagd_keras.callbacks.together import SHOW, check
+from nagd_keras.callbacks.together import GO_BACK, RESTART, SHOW, check, roles_of
 from nagd_keras.hyperparameters import declared
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import global_norm, number
-
-_COUNTERS = "restarts", "skipped_updates"
 
 
 class HyperparameterMonitor(keras.callbacks.Callback):
     r"""Puts what the optimizer does into the logs.
 
-    `learning_rate`, `momentum`, `weight_decay`, `restarts` and `skipped_updates`, as far as the
-    optimizer has them, and on request the norms `gradient_norm` $\|g_t\|$ and `displacement_norm`
-    $\|s_{t+1}\|$ over all variables. So History, CSVLogger, TensorBoard and the progress bar
-    show them; those that stand in the list of callbacks must stand after this one.
+    These are `learning_rate`, `momentum` and `weight_decay`, as far as the optimizer has them;
+    `restarts`, where the optimizer or a callback restarts; `skipped_updates`, where updates may be
+    skipped; and on request the norms `gradient_norm` $\|g_t\|$ and `displacement_norm`
+    $\|s_{t+1}\|$ over all variables. History, CSVLogger, TensorBoard and the progress bar then
+    show them. Callbacks that log must stand after this one in the list.
 
     A value is that of the end of the epoch or batch: a number that is set is the one that the last
     update used; of a schedule it is the value that the next update will use.
@@ -46,7 +46,7 @@ class HyperparameterMonitor(keras.callbacks.Callback):
         >>> monitor = callbacks.HyperparameterMonitor(norms=True)
         >>> history = model.fit(np.eye(2), np.ones((2, 1)), callbacks=[monitor], verbose=0)
         >>> sorted(history.history)
-        ['displacement_norm', 'gradient_norm', 'learning_rate', 'loss', 'momentum', 'restarts']
+        ['displacement_norm', 'gradient_norm', 'learning_rate', 'loss', 'momentum']
     """
 
     fit_roles = (SHOW,)
@@ -58,11 +58,17 @@ class HyperparameterMonitor(keras.callbacks.Callback):
         # Without work per batch, Keras need not wait for it.
         self.async_safe = self.every_n_batches is None
         self._executions = Executions()
+        self._counters: list[str] = []  # those of NAGD's that can change
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer, and asks it for the norm of the gradient."""
-        optimizer_of(self.model)
+        optimizer = optimizer_of(self.model)
         check(self)
+        roles = {role for each in listed_with(self) for role in roles_of(each)}
+        restarts = getattr(optimizer, "restart", None) or roles & {RESTART, GO_BACK}
+        skips = getattr(optimizer, "skip_nonfinite", False)
+        can_change = {"restarts": restarts, "skipped_updates": skips}
+        self._counters = [name for name, can in can_change.items() if can]
         if self.norms:
             track_gradient_norm(self.model, type(self).__name__)
 
@@ -88,12 +94,10 @@ class HyperparameterMonitor(keras.callbacks.Callback):
     def _values(self) -> dict[str, float | int]:
         optimizer = optimizer_of(self.model)
         # Those of NAGD, of which another optimizer may have some.
-        names = [*declared(NAGD), *(declared(type(optimizer))), *_COUNTERS]
+        names = [*declared(NAGD), *(declared(type(optimizer))), *self._counters]
         found = {name: getattr(optimizer, name, None) for name in names}
-        if not getattr(optimizer, "skip_nonfinite", False):
-            del found["skipped_updates"]  # which stay at 0
         values = {
-            name: int(number(x)) if name in _COUNTERS else number(x)
+            name: int(number(x)) if name in self._counters else number(x)
             for name, x in found.items()
             if x is not None
         }

@@ -200,7 +200,7 @@ def test_observers_report_and_change_nothing(way):
         found = history.history
         for name, value in {"learning_rate": 0.05, "momentum": 0.8, "weight_decay": 0.001}.items():
             assert found[name] == [np.float32(value)] * len(epochs)
-        assert found["restarts"] == [0] * len(epochs)
+        assert "restarts" not in found  # as nothing here restarts
         assert all(0 < value < np.inf for value in found["gradient_norm"])
     displacements = [to_float64(s) for s in nagd(model).displacements]
     wanted = np.sqrt(sum(np.sum(s**2) for s in displacements))

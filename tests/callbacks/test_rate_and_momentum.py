@@ -7,6 +7,7 @@ import pytest
 from nagd_keras import NAGD, schedules
 from nagd_keras.callbacks import (
     AdaptiveRestart,
+    DivergenceGuard,
     EvaluateAtIterate,
     HyperparameterMonitor,
     MomentumScheduler,
@@ -180,7 +181,7 @@ def test_monitor_in_csv_tensorboard_and_progress_bar(tmp_path, capsys):
     assert "learning_rate: 0.05" in capsys.readouterr().out
     board = EventAccumulator(str(tmp_path / "board" / "train"))
     board.Reload()
-    for name in ("learning_rate", "momentum", "weight_decay", "restarts", "gradient_norm"):
+    for name in ("learning_rate", "momentum", "weight_decay", "gradient_norm"):
         assert [float(value) for value in table[name]] == wanted[name]
         assert values(f"epoch_{name}") == wanted[name]
     steps = [event.step for event in board.Tensors("batch_learning_rate")]
@@ -195,6 +196,18 @@ def test_monitor_of_other_optimizers():
     assert history.history["learning_rate"] == [0.125] * 3
     assert history.history["momentum"] == [0.5] * 3
     assert "restarts" not in history.history
+
+
+@pytest.mark.parametrize("direction", ["gradient", "adaptive"])
+def test_restarts_are_shown_where_there_can_be_some(direction, capsys):
+    """A progress bar makes 0.0000e+00 of their 0."""
+    fit(network(NAGD(direction=direction)), HyperparameterMonitor(), verbose=1)
+    assert "restarts" not in capsys.readouterr().out
+    optimizer = NAGD(direction=direction, restart="gradient")
+    assert len(fit(network(optimizer), HyperparameterMonitor()).history["restarts"]) == 3
+    for callback in (AdaptiveRestart(), DivergenceGuard()):
+        model = network(NAGD(direction=direction))
+        assert len(fit(model, callback, HyperparameterMonitor()).history["restarts"]) == 3
 
 
 def test_a_scaled_schedule_keeps_float64(float64):
