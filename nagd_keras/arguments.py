@@ -78,6 +78,13 @@ def choice(name: str, given: Any, allowed: Sequence[Choice]) -> Choice:
     return chosen
 
 
+def call_of(made: Any) -> str:
+    """Returns the call that makes an object, from the arguments that it keeps by their names."""
+    names = [name for name in inspect.signature(type(made)).parameters if hasattr(made, name)]
+    listed = ", ".join(f"{name}={getattr(made, name)!r}" for name in names)
+    return f"{type(made).__name__}({listed})"
+
+
 def takes(function: Callable[..., Any], *arguments: Any) -> bool:
     """Whether a function can be called with these arguments, as far as it tells."""
     try:

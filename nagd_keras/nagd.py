@@ -1,5 +1,6 @@
 """The optimizer class: its arguments, its wiring and its properties."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -436,16 +437,32 @@ class NAGD(keras.optimizers.Optimizer):
         """
         # First, as it refuses what cannot be loaded again, of which Keras' own only warns.
         values = self.state.hyperparameters.config()
-        own: dict[str, Any] = {
-            **{name: value for name, value in values.items() if value is not None},
-            "direction": keras.saving.serialize_keras_object(self._direction),
+        values = {name: value for name, value in values.items() if value is not None}
+        direction = keras.saving.serialize_keras_object(self._direction)
+        return {**super().get_config(), **values, "direction": direction, **self._settings()}
+
+    def _settings(self) -> dict[str, Any]:
+        return {
             "restart": self.restart,
             "skip_nonfinite": self.skip_nonfinite,
             "sparse_updates": "lazy" if self._lazy else "dense",
             "slot_dtype": self._slot_dtype,
-            "learning_rate_multipliers": checked_multipliers(self._multipliers),
+            "learning_rate_multipliers": self.learning_rate_multipliers,
         }
-        return {**super().get_config(), **own}
+
+    def __repr__(self) -> str:
+        """Returns the call that makes it, without the settings that are as by default."""
+        shown = self.state.hyperparameters.shown()
+        if type(self._direction) is not Gradient:
+            shown["direction"] = repr(self._direction)
+        settings = self._settings()
+        for name, argument in inspect.signature(NAGD).parameters.items():
+            if name not in (*self.state.hyperparameters.kinds, "direction"):
+                value = settings.get(name, getattr(self, name, argument.default))
+                if value != argument.default:
+                    shown[name] = repr(value)
+        listed = ", ".join(f"{name}={text}" for name, text in shown.items())
+        return f"{type(self).__name__}({listed})"
 
     @classmethod
     def from_config(

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from nagd_keras.arguments import count, optional, value, verbosity
+from nagd_keras.arguments import call_of, count, optional, value, verbosity
 from nagd_keras.callbacks.executions import Executions
 from nagd_keras.callbacks.memory import notes_of, warn_if_behind
 from nagd_keras.callbacks.monitored import Mode, Monitored, RunningMean, is_rising
@@ -73,6 +73,7 @@ class AdaptiveRestart(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._monitored = Monitored(monitor, "Adaptive restart")
+        self.monitor, self.mode = monitor, mode
         self._sign = -1.0 if is_rising(monitor, mode) else 1.0
         self.min_delta = value("min_delta", min_delta)
         self.every_n_batches = optional(count, "every_n_batches", every_n_batches)
@@ -82,6 +83,8 @@ class AdaptiveRestart(keras.callbacks.Callback):
         self.async_safe = self.every_n_batches is None
         self._mean = RunningMean()
         self._executions = Executions()
+
+    __repr__ = call_of
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer."""
@@ -138,6 +141,6 @@ class AdaptiveRestart(keras.callbacks.Callback):
             optimizer.reset_momentum()
             if self.verbose > 0:
                 print(
-                    f"\nAdaptiveRestart: {self._monitored.monitor} went from {before:.6g} to "
+                    f"\nAdaptiveRestart: {self.monitor} went from {before:.6g} to "
                     f"{objective:.6g} at {when}; momentum reset."
                 )

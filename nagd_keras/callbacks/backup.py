@@ -10,7 +10,7 @@ import keras
 
 from nagd_keras import keras_private as private
 from nagd_keras import saving
-from nagd_keras.arguments import count, verbosity
+from nagd_keras.arguments import call_of, count, verbosity
 from nagd_keras.callbacks import resumption
 from nagd_keras.callbacks.listed import listed_with
 from nagd_keras.callbacks.optimizers import build
@@ -92,8 +92,8 @@ class Backup(keras.callbacks.Callback):
 
     def __init__(self, folder: str | os.PathLike[str], keep: int = 2, *, verbose: int = 1) -> None:
         super().__init__()
-        self._folder = Path(folder)
-        self._keep = count("keep", keep)
+        self.folder = Path(folder)
+        self.keep = count("keep", keep)
         self.verbose = verbosity(verbose)
         self.epochs_done = 0
         self._others: list[Any] = []  # those of the list that remember something,
@@ -101,6 +101,8 @@ class Backup(keras.callbacks.Callback):
         self._to_come: list[Any] = []  # those of them that train after this one,
         self._attributes: dict[str, Any] = {}  # and what they are to remember
         self._was_built_by_data = False
+
+    __repr__ = call_of
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Loads the newest backup that is whole, if there is one.
@@ -136,7 +138,7 @@ class Backup(keras.callbacks.Callback):
             return
         if damaged:
             raise ValueError(
-                f"None of the backups in {self._folder} can be used. {' '.join(damaged)} Delete "
+                f"None of the backups in {self.folder} can be used. {' '.join(damaged)} Delete "
                 "them to begin anew."
             )
 
@@ -179,28 +181,28 @@ class Backup(keras.callbacks.Callback):
                 resumption.call_on(self.model, shapes)
             except ValueError as error:  # It must be possible when training resumes.
                 warnings.warn(f"{error} These backups cannot be resumed from.", stacklevel=2)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         beside = {
             "shapes": shapes,
             "numbers": resumption.numbers(self.model),
             "callbacks": resumption.all_attributes(self._others, self._begun),
             "randomness": resumption.randomness(self.model),
         }
-        path = self._folder / f"epoch-{epoch + 1:06d}.weights.h5"
+        path = self.folder / f"epoch-{epoch + 1:06d}.weights.h5"
         saving._save_beside(self.model, path, packed(beside))
-        self._delete_all_but(self._keep)
+        self._delete_all_but(self.keep)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Deletes the backups, which are of no use after a fit that has ended."""
         private.start_at(self.model, None)
         self._others, self._begun = [], []
         self._delete_all_but(0)
-        if self._folder.is_dir() and not any(self._folder.iterdir()):
-            self._folder.rmdir()
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     def _backups(self) -> list[tuple[int, Path]]:
         """Returns the number of epochs that are done, and the file of each, the newest first."""
-        matches = {path: _NAME.fullmatch(path.name) for path in self._folder.glob("epoch-*")}
+        matches = {path: _NAME.fullmatch(path.name) for path in self.folder.glob("epoch-*")}
         return sorted(((int(m[1]), path) for path, m in matches.items() if m), reverse=True)
 
     def _delete_all_but(self, newest: int) -> None:

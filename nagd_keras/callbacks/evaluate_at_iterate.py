@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from nagd_keras.arguments import call_of
 from nagd_keras.callbacks.optimizers import nagd_of, synchronize
 from nagd_keras.callbacks.together import ITERATE, check
 from nagd_keras.nagd import NAGD
@@ -101,6 +102,8 @@ class EvaluateAtIterate(keras.callbacks.Callback):
 
     fit_roles = (ITERATE,)
     _goes_back = False  # from the evaluation that is under way
+
+    __repr__ = call_of
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer and the other callbacks."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from nagd_keras.arguments import boolean, count, optional
+from nagd_keras.arguments import boolean, call_of, count, optional
 from nagd_keras.callbacks.executions import Executions
 from nagd_keras.callbacks.listed import listed_with
 from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of, synchronize, track_gradient_norm
@@ -59,6 +59,8 @@ class HyperparameterMonitor(keras.callbacks.Callback):
         self.async_safe = self.every_n_batches is None
         self._executions = Executions()
         self._counters: list[str] = []  # those of NAGD's that can change
+
+    __repr__ = call_of
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer, and asks it for the norm of the gradient."""

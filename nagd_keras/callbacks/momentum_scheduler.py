@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from nagd_keras.arguments import takes, verbosity
+from nagd_keras.arguments import call_of, takes, verbosity
 from nagd_keras.callbacks.optimizers import check_settable, optimizer_of
 from nagd_keras.callbacks.together import MOMENTUM, check
 from nagd_keras.nagd import NAGD
@@ -56,6 +56,8 @@ class MomentumScheduler(keras.callbacks.Callback):
         self.verbose = verbosity(verbose)
         self._takes_momentum = takes(schedule, 0, 0.0)
         self._is_checked = False
+
+    __repr__ = call_of
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer."""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from nagd_keras import schedules
-from nagd_keras.arguments import optional, positive, value
+from nagd_keras.arguments import call_of, optional, positive, value
 from nagd_keras.callbacks.learning_rate_sweep import LearningRateSweep
 from nagd_keras.callbacks.optimizers import (
     check_settable,
@@ -101,20 +101,18 @@ class OneCycle(keras.callbacks.Callback):
         super().__init__()
         if isinstance(max_learning_rate, LearningRateSweep):
             max_learning_rate = max_learning_rate.suggested
-        self._peak = optional(positive, "max_learning_rate", max_learning_rate)
+        self.max_learning_rate = optional(positive, "max_learning_rate", max_learning_rate)
         # So that the learning rate rises.
-        self._initial_divisor = value("initial_divisor", initial_divisor, least=1.0)
-        self._final_divisor = positive("final_divisor", final_divisor)
-        self._momenta = None if momentum is None else _checked_momenta(momentum)
+        self.initial_divisor = value("initial_divisor", initial_divisor, least=1.0)
+        self.final_divisor = positive("final_divisor", final_divisor)
+        self.momentum = None if momentum is None else _checked_momenta(momentum)
         self.fit_roles = (CYCLE,) if momentum is None else (CYCLE, MOMENTUM)
-        self._shape: dict[str, Any] = {
-            "peak_fraction": warm_up_fraction,
-            "anneal": anneal,
-            "three_phase": three_phase,
-        }
+        self.warm_up_fraction, self.anneal, self.three_phase = warm_up_fraction, anneal, three_phase
         self.total_steps = total_steps
         # Raises for bad settings; of a fit's length nothing is known yet.
-        self._cycle(self._peak or 1.0, 2**31 - 1 if total_steps is None else total_steps)
+        self._cycle(
+            self.max_learning_rate or 1.0, 2**31 - 1 if total_steps is None else total_steps
+        )
         self._own: OwnRate | None = None  # of the optimizer, while it is the peak
         self._left = 1.0  # of the learning rate, where a DivergenceGuard lowered it
         self._schedules: list[schedules.OneCycle] = []
@@ -127,28 +125,31 @@ class OneCycle(keras.callbacks.Callback):
 
     def _cycle(self, peak: float, total_steps: int) -> list[schedules.OneCycle]:
         """Returns the schedules of the learning rate and, if it is driven, the momentum."""
-        initial = peak / self._initial_divisor
-        corners = [(initial, peak, initial / self._final_divisor)]
-        if self._momenta is not None:
-            high, low = self._momenta
+        initial = peak / self.initial_divisor
+        corners = [(initial, peak, initial / self.final_divisor)]
+        if self.momentum is not None:
+            high, low = self.momentum
             corners.append((high, low, high))
+        shape = self.warm_up_fraction, self.anneal, self.three_phase
         try:
-            return [schedules.OneCycle(*each, total_steps, **self._shape) for each in corners]
+            return [schedules.OneCycle(*each, total_steps, *shape) for each in corners]
         except ValueError as error:
             raise ValueError(str(error).replace("peak_fraction", "warm_up_fraction")) from error
+
+    __repr__ = call_of
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer and the length of the cycle."""
         optimizer = optimizer_of(self.model)
         who = type(self).__name__
         check_settable(optimizer, "learning_rate", who)
-        if self._momenta is not None:
+        if self.momentum is not None:
             check_settable(optimizer, "momentum", who, ", or pass momentum=None to leave it alone")
         check(self)
         self._is_first = True  # of the epochs of the fit
         self._steps = self._steps_of_fit() if self.total_steps is None else self.total_steps
         if self._steps:
-            self._cycle(self._peak or 1.0, self._steps)  # Raises if that is too short.
+            self._cycle(self.max_learning_rate or 1.0, self._steps)  # Raises if that is too short.
         self._schedules, self._own = [], None
 
     def _steps_of_fit(self) -> int:
@@ -194,7 +195,7 @@ class OneCycle(keras.callbacks.Callback):
         Raises:
             ValueError: if the optimizer's own learning rate is 0, and is to be the peak.
         """
-        peak = self._peak
+        peak = self.max_learning_rate
         if peak is None:
             self._own = OwnRate(optimizer_of(self.model), _NAME)
             peak = self._own.value
@@ -248,7 +249,7 @@ class OneCycle(keras.callbacks.Callback):
         if logs is not None:
             optimizer = optimizer_of(self.model)
             logs["learning_rate"] = number(optimizer.learning_rate)
-            if self._momenta is not None:
+            if self.momentum is not None:
                 logs["momentum"] = number(optimizer.momentum)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

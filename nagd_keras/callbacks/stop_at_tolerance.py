@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from nagd_keras.arguments import count, optional, value, verbosity
+from nagd_keras.arguments import call_of, count, optional, value, verbosity
 from nagd_keras.callbacks.memory import notes_of, warn_if_behind
 from nagd_keras.callbacks.monitored import Monitored
 from nagd_keras.callbacks.optimizers import nagd_of, optimizer_of, track_gradient_norm
@@ -80,6 +80,8 @@ class StopAtTolerance(keras.callbacks.Callback):
         self._loss = Monitored("loss", "Stopping at a tolerance")
         self._notes: dict[str, Any] = {}
         self._has_stopped = False
+
+    __repr__ = call_of
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer, and asks it for the norm of the gradient."""

@@ -208,6 +208,14 @@ class Hyperparameters:
         product = number(scale) * factor
         scale.assign(kind.number(product, f"{factor!r} times it", alternatives=""))
 
+    def shown(self) -> dict[str, str]:
+        """Returns each that is not None as text, live numbers as they are now."""
+        return {
+            name: str(self._scalars[name]) if source is self._scalars else repr(source)
+            for name, source in self.sources.items()
+            if source is not None
+        }
+
     def config(self) -> dict[str, Any]:
         """Returns what stands for each in an optimizer's config, live numbers as they are now.
 
