@@ -60,12 +60,12 @@ class Hyperparameter:
 
     def __get__(self, optimizer: Any, owner: type | None = None) -> Any:
         # A number is a `Scalar`; a schedule gives a tensor, of which Keras has no type.
-        return self if optimizer is None else optimizer.state.hyperparameters.now(self.name)
+        return self if optimizer is None else optimizer._state.hyperparameters.now(self.name)
 
     def __set__(self, optimizer: Any, value: Settable) -> None:
         # Keras' constructor sets some of these attributes, to nothing, before there are any.
-        if hasattr(optimizer, "state"):
-            optimizer.state.hyperparameters.set(self.name, value)
+        if hasattr(optimizer, "_state"):
+            optimizer._state.hyperparameters.set(self.name, value)
 
     @property
     def factor(self) -> str:

@@ -214,15 +214,15 @@ class NAGD(keras.optimizers.Optimizer):
         scalars = Scalars(value_dtype())
         for counter in ("age", "updates", "restarts", "skipped_updates"):
             scalars.count(counter)
-        self.state = State(self, scalars, Hyperparameters(self, kinds, given, scalars))
+        self._state = State(self, scalars, Hyperparameters(self, kinds, given, scalars))
         scalars.number("gradient_norm", -1.0)  # which stands for one that is not known
         scalars.number("velocity_norm", 0.0)  # likewise
         scalars.make(self.add_variable)
         self._names_in_checkpoint = current.in_checkpoints(
-            partial(checkpoint.note, self.state), partial(checkpoint.read_note, self.state)
+            partial(checkpoint.note, self._state), partial(checkpoint.read_note, self._state)
         )
         self._pipeline = Pipeline(
-            self, self.state, direction, restart=restart, skip=skip_nonfinite, lazy=self._lazy
+            self, self._state, direction, restart=restart, skip=skip_nonfinite, lazy=self._lazy
         )
 
     # Keras' protocol
@@ -238,7 +238,7 @@ class NAGD(keras.optimizers.Optimizer):
                 `tf.distribute` strategy than the optimizer, or if one is complex where `clipvalue`
                 or `slot_dtype` is set.
         """
-        variables = self.state.natives.as_keras(variables)
+        variables = self._state.natives.as_keras(variables)
         # Keras builds the optimizer for no variables at all where it loads its older format.
         if self.built or not variables:
             return
@@ -246,15 +246,15 @@ class NAGD(keras.optimizers.Optimizer):
         other = None if type(self._direction) is Gradient else self._direction
         given = {"clipvalue": self.clipvalue, "slot_dtype": self._slot_dtype, "direction": other}
         check_complex(variables, **given)
-        if not self.state.from_config:
+        if not self._state.from_config:
             check_found(self._multipliers, variables)
             self._direction.check(paths_of(variables))
-        self.state.factors = matched(self._multipliers, variables)
+        self._state.factors = matched(self._multipliers, variables)
         made = private.all_variables(self)
         before = len(made)
         self.built: bool
         try:
-            self.state.natives.settle(variables)
+            self._state.natives.settle(variables)
             super().build(variables)  # which makes those of averages and accumulation
             shapes = [tuple(variable.shape) for variable in variables]
             directions = self._direction.for_variables(paths_of(variables), shapes)
@@ -262,14 +262,14 @@ class NAGD(keras.optimizers.Optimizer):
                 # Keras overwrites some variables with their "gradients"; these take no update.
                 if not variable.overwrite_with_gradient:
                     self._add_slots(variable, direction)
-            self.state.slots.settle(variables)
+            self._state.slots.settle(variables)
             self._pipeline.settle(variables, directions)
-            loading.load_pending(self.state)
+            loading.load_pending(self._state)
         except BaseException:
             # So that the next step says what is wrong, or mends it.
             self.built = False
             del made[before:]
-            self.state.slots.clear()
+            self._state.slots.clear()
             raise
 
     def add_variable_from_reference(
@@ -298,7 +298,7 @@ class NAGD(keras.optimizers.Optimizer):
         dtype: str | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> Any:
-        (variable,) = self.state.natives.as_keras([variable])
+        (variable,) = self._state.natives.as_keras([variable])
         same = shape in (None, tuple(variable.shape))
         path = variable.path.replace("/", "_").replace(":", "_")
         with current.beside(variable):
@@ -309,7 +309,7 @@ class NAGD(keras.optimizers.Optimizer):
                 layout=private.layout(variable) if same else None,
                 name=f"{path}_{kind}",
             )
-        self.state.slots.add(kind, variable, slot, initializer)
+        self._state.slots.add(kind, variable, slot, initializer)
         return slot
 
     @current.unconverted
@@ -332,7 +332,7 @@ class NAGD(keras.optimizers.Optimizer):
         if not gradients:
             return
         if trainable_variables is not None:
-            trainable_variables = self.state.natives.as_keras(trainable_variables)
+            trainable_variables = self._state.natives.as_keras(trainable_variables)
         with keras.name_scope(self.name):
             if trainable_variables is None:
                 if not self.built:
@@ -341,17 +341,17 @@ class NAGD(keras.optimizers.Optimizer):
                         "be built. Call optimizer.build(model.trainable_variables) first, or pass "
                         "them."
                     )
-                trainable_variables = self.state.trained
+                trainable_variables = self._state.trained
             variables = list(trainable_variables)
             check_gradients(gradients, variables)
             self.build(variables)
             private.check_known(self, variables)
-            loading.settle(self.state)
-            if self.state.from_config:
+            loading.settle(self._state)
+            if self._state.from_config:
                 # Seen now if no state came that says which variables the multipliers are for.
-                if not self.state.knows_factors:
-                    check_found(self._multipliers, self.state.trained)
-                self.state.from_config = False
+                if not self._state.knows_factors:
+                    check_found(self._multipliers, self._state.trained)
+                self._state.from_config = False
             if self.at_iterate:
                 self._go_back()
             self._pipeline.apply(gradients, variables)
@@ -375,7 +375,7 @@ class NAGD(keras.optimizers.Optimizer):
                 "One of several replicas was to update a variable with its share of the gradient, "
                 "which is not summed yet. Call optimizer.apply with the gradients of all variables."
             )
-        (variable,) = self.state.natives.as_keras([variable])
+        (variable,) = self._state.natives.as_keras([variable])
         self._pipeline.update_one(gradient, variable, learning_rate)
 
     def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
@@ -384,7 +384,7 @@ class NAGD(keras.optimizers.Optimizer):
         See `keras.optimizers.Optimizer`.
         """
         if var_list:
-            var_list = self.state.natives.as_keras(var_list)
+            var_list = self._state.natives.as_keras(var_list)
         super().exclude_from_weight_decay(var_list, var_names)
 
     def finalize_variable_values(self, var_list: Any) -> None:
@@ -393,10 +393,10 @@ class NAGD(keras.optimizers.Optimizer):
         `fit` ends with it.
         """
         # A fit on JAX that failed has taken the values out of the variables.
-        if all(private.raw_value(variable) is not None for variable in self.state.trained):
+        if all(private.raw_value(variable) is not None for variable in self._state.trained):
             self.swap_to_lookahead()
         if self.use_ema:
-            overwrite(self.state, self.state.natives.as_keras(var_list))
+            overwrite(self._state, self._state.natives.as_keras(var_list))
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -405,16 +405,16 @@ class NAGD(keras.optimizers.Optimizer):
         To begin anew, call `reset_momentum`. Who sets them to zero instead leaves out the variable
         with "learning_rate" in its name: it has all settings.
         """
-        return self.state.variables()
+        return self._state.variables()
 
     def save_own_variables(self, store: Any) -> None:
         """Writes the state into a store of Keras' saving."""
-        loading.settle(self.state)
-        self.state.saved().write(store)
+        loading.settle(self._state)
+        self._state.saved().write(store)
 
     def load_own_variables(self, store: Any) -> None:
         """Reads the state that `save_own_variables` wrote; see `state/loading.py`."""
-        loading.load(self.state, store)
+        loading.load(self._state, store)
 
     def set_weights(self, weights: Any) -> None:
         """Sets all variables of the optimizer, in the order of `variables`.
@@ -425,7 +425,7 @@ class NAGD(keras.optimizers.Optimizer):
         Raises:
             ValueError: if their number or their shapes are others. Nothing is changed then.
         """
-        loading.set_in_order(self.state, weights)
+        loading.set_in_order(self._state, weights)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs, with live numbers as they are now.
@@ -436,7 +436,7 @@ class NAGD(keras.optimizers.Optimizer):
             ValueError: for a schedule or a callable that could not be loaded again.
         """
         # First, as it refuses what cannot be loaded again, of which Keras' own only warns.
-        values = self.state.hyperparameters.config()
+        values = self._state.hyperparameters.config()
         values = {name: value for name, value in values.items() if value is not None}
         direction = keras.saving.serialize_keras_object(self._direction)
         return {**super().get_config(), **values, "direction": direction, **self._settings()}
@@ -452,12 +452,12 @@ class NAGD(keras.optimizers.Optimizer):
 
     def __repr__(self) -> str:
         """Returns the call that makes it, without the settings that are as by default."""
-        shown = self.state.hyperparameters.shown()
+        shown = self._state.hyperparameters.shown()
         if type(self._direction) is not Gradient:
             shown["direction"] = repr(self._direction)
         settings = self._settings()
         for name, argument in inspect.signature(NAGD).parameters.items():
-            if name not in (*self.state.hyperparameters.kinds, "direction"):
+            if name not in (*self._state.hyperparameters.kinds, "direction"):
                 value = settings.get(name, getattr(self, name, argument.default))
                 if value != argument.default:
                     shown[name] = repr(value)
@@ -475,7 +475,7 @@ class NAGD(keras.optimizers.Optimizer):
             if isinstance(config.get(name), dict)
         }
         optimizer = cls(**{**config, **nested})
-        optimizer.state.from_config = True
+        optimizer._state.from_config = True
         return optimizer
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -485,6 +485,10 @@ class NAGD(keras.optimizers.Optimizer):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
+
+    @property
+    def state(self) -> State:  # noqa: D102  Until no module reads it by this name.
+        return self._state
 
     # What it is doing
 
@@ -496,7 +500,7 @@ class NAGD(keras.optimizers.Optimizer):
     @property
     def age(self) -> Scalar:
         """The updates finished since the momentum was last reset, or since the start."""
-        return self.state.scalars["age"]
+        return self._state.scalars["age"]
 
     @property
     def displacements(self) -> list[keras.Variable | None]:
@@ -505,7 +509,7 @@ class NAGD(keras.optimizers.Optimizer):
         The iterate of a variable is the variable minus its displacement. None stands for a
         variable that takes no update (`overwrite_with_gradient`).
         """
-        return list(self.state.slots[DISPLACEMENT])
+        return list(self._state.slots[DISPLACEMENT])
 
     @property
     def restart(self) -> Scheme | None:
@@ -520,7 +524,7 @@ class NAGD(keras.optimizers.Optimizer):
     @property
     def restarts(self) -> Scalar:
         """How often the momentum was reset."""
-        return self.state.scalars["restarts"]
+        return self._state.scalars["restarts"]
 
     @property
     def skip_nonfinite(self) -> bool:
@@ -530,22 +534,22 @@ class NAGD(keras.optimizers.Optimizer):
     @property
     def skipped_updates(self) -> Scalar:
         """How many updates were skipped."""
-        return self.state.scalars["skipped_updates"]
+        return self._state.scalars["skipped_updates"]
 
     def reset_momentum(self) -> None:
         """Restarts the method where it stands: displacements and age become zero."""
-        self.state.check_not_pending()
+        self._state.check_not_pending()
         for displacement in self.displacements:
             if displacement is not None:
                 displacement.assign(keras.ops.zeros(displacement.shape, displacement.dtype))
         self.age.assign(0)
         self.restarts.assign_add(1)
-        self.state.points.forget()  # Without displacements the two points are one.
+        self._state.points.forget()  # Without displacements the two points are one.
 
     @property
     def at_iterate(self) -> bool:
         """Whether the model's variables hold the iterate, after `swap_to_iterate`."""
-        return self.state.points.at_iterate
+        return self._state.points.at_iterate
 
     def swap_to_iterate(self) -> None:
         """Makes the model's variables hold the iterate theta_t = w_t - s_t, to be evaluated.
@@ -554,7 +558,7 @@ class NAGD(keras.optimizers.Optimizer):
         is compiled already cannot see where the variables are. Which point they hold is saved with
         the optimizer, and so are the bits of the look-ahead point in Keras' own files.
         """
-        self.state.swap(to_iterate=True)
+        self._state.swap(to_iterate=True)
 
     def swap_to_lookahead(self) -> None:
         """Makes the model's variables hold the look-ahead point w_t again, from which they train.
@@ -567,7 +571,7 @@ class NAGD(keras.optimizers.Optimizer):
                 not know the variables yet.
         """
         if self.at_iterate:
-            self.state.swap(to_iterate=False)
+            self._state.swap(to_iterate=False)
 
     def _go_back(self) -> None:
         """Leaves the iterate where an update begins, or a step is compiled."""
@@ -586,12 +590,12 @@ class NAGD(keras.optimizers.Optimizer):
 
         Within a compiled step -1 stands for the NaN, at which a debugger would stop.
         """
-        norm = self.state.scalars["gradient_norm"].value
+        norm = self._state.scalars["gradient_norm"].value
         return norm if is_symbolic(norm) or number(norm) >= 0 else math.nan
 
     def given_as(self, name: str) -> GivenAs:
         """Returns what a hyperparameter is: "number", "schedule", "callable" or "None"."""
-        return self.state.hyperparameters.given_as(name)
+        return self._state.hyperparameters.given_as(name)
 
     @property
     def learning_rate_scale(self) -> Scalar | None:
@@ -599,7 +603,7 @@ class NAGD(keras.optimizers.Optimizer):
 
         None where a callable gives the learning rate.
         """
-        return self.state.hyperparameters.scale_of("learning_rate")
+        return self._state.hyperparameters.scale_of("learning_rate")
 
     def scale_learning_rate(self, factor: float) -> None:
         """Multiplies the learning rate, and that of all steps to come if it follows a schedule.
@@ -611,4 +615,4 @@ class NAGD(keras.optimizers.Optimizer):
             TypeError: if a callable gives the learning rate, or the factor is not a number.
             ValueError: if the result is out of range.
         """
-        self.state.hyperparameters.scale("learning_rate", factor)
+        self._state.hyperparameters.scale("learning_rate", factor)

@@ -133,7 +133,7 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
     before = [values_of(variable) for variable in variables]
     inner = (getattr(each, "inner_optimizer", each) for each in _optimizers(model))
     named = [optimizer for optimizer in inner if isinstance(optimizer, NAGD)]
-    notes = [nagd.state.beside_variables() for nagd in named]
+    notes = [nagd._state.beside_variables() for nagd in named]
     with _naming(path):
         try:
             model.load_weights(path, **settings)
@@ -141,7 +141,7 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
             for variable, array in zip(variables, before, strict=True):
                 variable.assign(array)
             for nagd, kept in zip(named, notes, strict=True):
-                nagd.state.put_back(kept)
+                nagd._state.put_back(kept)
             raise
 
 

@@ -31,7 +31,7 @@ def borrowed(model: Any) -> Iterator[Any]:
             held += each.variables
         inner = getattr(each, "inner_optimizer", each)
         if isinstance(inner, NAGD):
-            beside.append((inner.state, inner.state.beside_variables()))
+            beside.append((inner._state, inner._state.beside_variables()))
     distinct = {id(variable): variable for variable in held}.values()
     values = [(variable, keras.ops.copy(tensor(variable))) for variable in distinct]
     attributes = {name: vars(model)[name] for name in private.SET_BY_FIT if name in vars(model)}

@@ -11,7 +11,7 @@ def notes_of(optimizer: Any, who: str) -> dict[str, Any]:
 
     They are saved with the state of a NAGD; of another optimizer nothing is.
     """
-    return optimizer.state.notes.of(who) if isinstance(optimizer, NAGD) else {}
+    return optimizer._state.notes.of(who) if isinstance(optimizer, NAGD) else {}
 
 
 def warn_if_behind(notes: dict[str, Any], epoch: int, who: str) -> None:

@@ -83,7 +83,7 @@ def bring_to_rest(model: Any) -> None:
                 variable.assign(start)
             return
         optimizer.reset_momentum()
-        state = optimizer.state
+        state = optimizer._state
         for name in ("updates", "velocity_norm"):
             state.scalars[name].assign(state.scalars.start(name))
         for kind, place, slot in state.slots.items():
@@ -160,7 +160,7 @@ def default_rate(optimizer: Any) -> float:
 def set_rate(optimizer: Any, rate: float) -> None:
     """Sets the learning rate, or scales the schedule that it follows, so that it has it now."""
     if isinstance(optimizer, NAGD):
-        optimizer.state.hyperparameters.scale_to("learning_rate", rate)
+        optimizer._state.hyperparameters.scale_to("learning_rate", rate)
     else:
         optimizer.learning_rate = rate
 

@@ -168,4 +168,4 @@ def set_numbers(model: Any, kept: Sequence[dict[str, float]]) -> None:
 
 def _used(model: Any) -> list[dict[str, Any]]:
     inner = [getattr(each, "inner_optimizer", each) for each in _optimizers(model)]
-    return [each.state.scalars.used() for each in inner if isinstance(each, NAGD)]
+    return [each._state.scalars.used() for each in inner if isinstance(each, NAGD)]

@@ -94,7 +94,7 @@ def _begun_anew(direction: DirectionName | Direction, optimizer: Any) -> NAGD:
         config = {**optimizer.get_config(), "direction": direction}
         config |= {"learning_rate": None, "momentum": None}
         new = type(optimizer).from_config(config)
-        new.state.from_config = False  # Its settings are the caller's, not those of a file.
+        new._state.from_config = False  # Its settings are the caller's, not those of a file.
     else:
         decay = getattr(optimizer, "weight_decay", None)
         new = NAGD(direction=direction, weight_decay=decay, **settings(optimizer))

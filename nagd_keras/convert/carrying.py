@@ -58,17 +58,17 @@ def copy_state(
     Numbers that belong to no variable too, but not the hyperparameters that were changed.
     """
     left_out = {*changed, *(f"{name}_factor" for name in changed)}
-    named = old.state.named()
-    for name, target in new.state.named().items():
+    named = old._state.named()
+    for name, target in new._state.named().items():
         if not name.path and name in named and name.slot not in left_out:
             target.assign(copied(named[name]))
-    new.state.notes.replace(old.state.notes.all())
-    for kind, place, target in new.state.slots.items():
+    new._state.notes.replace(old._state.notes.all())
+    for kind, place, target in new._state.slots.items():
         # What was accumulated is a sum of as many gradients as there are to be.
         other = kind == ACCUMULATOR and "gradient_accumulation_steps" in changed
-        before = None if other or kind not in old.state.slots.kinds() else places[place]
-        source = None if before is None else old.state.slots[kind][before]
-        start = new.state.slots.start(kind, place) if source is None else source
+        before = None if other or kind not in old._state.slots.kinds() else places[place]
+        source = None if before is None else old._state.slots[kind][before]
+        start = new._state.slots.start(kind, place) if source is None else source
         assign_all([target], [start])
 
 
@@ -135,14 +135,14 @@ def begun(
     new.build(variables if order is None else order)
     private.batches(new).assign(updates)
     set_updates(new, updates)
-    assign_all(new.displacements, [of[id(variable)] for variable in new.state.trained])
+    assign_all(new.displacements, [of[id(variable)] for variable in new._state.trained])
     return new
 
 
 def set_updates(optimizer: NAGD, updates: int) -> None:
     """Has a new NAGD go on as one that has made some updates."""
     optimizer.age.assign(updates)
-    optimizer.state.scalars["updates"].assign(updates)
+    optimizer._state.scalars["updates"].assign(updates)
 
 
 def check_at_lookahead(optimizer: NAGD) -> None:

@@ -110,7 +110,7 @@ def to_keras_sgd(optimizer: NAGD) -> Any:
         (True, -0.625)
     """
     _check_nagd(optimizer)
-    values = optimizer.state.hyperparameters.as_given()
+    values = optimizer._state.hyperparameters.as_given()
     momentum = values["momentum"]
     sgd = keras.optimizers.SGD(nesterov=True, **values, **settings(optimizer))
     carry(optimizer, sgd)

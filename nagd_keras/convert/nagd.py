@@ -50,7 +50,7 @@ def from_nagd(optimizer: NAGD, variables: Iterable[Any], **changes: Any) -> NAGD
             f"The state of a NAGD is wanted. Received: a {type(optimizer).__name__}. For Keras' "
             "SGD there is `from_keras_sgd`; of a LossScaleOptimizer, pass `inner_optimizer`."
         )
-    variables = optimizer.state.natives.as_keras(variables)
+    variables = optimizer._state.natives.as_keras(variables)
     if not optimizer.built:
         raise ValueError(
             "A NAGD that is not built has no state to keep. Received: one that knows no variables. "
@@ -59,7 +59,7 @@ def from_nagd(optimizer: NAGD, variables: Iterable[Any], **changes: Any) -> NAGD
     check_at_lookahead(optimizer)
     places = _stayed(optimizer, variables)
     new = type(optimizer).from_config({**optimizer.get_config(), **changes})
-    trained = optimizer.state.trained
+    trained = optimizer._state.trained
     new.exclude_from_weight_decay(
         [
             variable
@@ -69,13 +69,13 @@ def from_nagd(optimizer: NAGD, variables: Iterable[Any], **changes: Any) -> NAGD
     )
     new.build(variables)
     copy_state(optimizer, new, places, changes)
-    new.state.from_config = False  # Its settings are the caller's, not those of a file.
+    new._state.from_config = False  # Its settings are the caller's, not those of a file.
     return new
 
 
 def _stayed(optimizer: NAGD, variables: list[Any]) -> list[int | None]:
     """Returns the places that variables had among those of an optimizer, or None."""
-    trained = optimizer.state.trained
+    trained = optimizer._state.trained
     places = {id(variable): i for i, variable in enumerate(trained)}
     old = [places.get(id(variable)) for variable in variables]
     if all(i is None for i in old):

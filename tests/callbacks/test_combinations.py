@@ -193,7 +193,7 @@ def test_observers_report_and_change_nothing(way):
     for callbacks in ([], observers):
         model = way.start(learning_rate=0.05, momentum=0.8, weight_decay=0.001)
         histories = way.train(model, callbacks, validation_data=data())
-        named = nagd(model).state.named().items()
+        named = nagd(model)._state.named().items()
         states.append(snapshot(model, [v for n, v in named if n.slot != "gradient_norm"]))
     assert_identical(*states)
     for history, epochs in zip(histories, way.epochs(), strict=True):

@@ -349,4 +349,4 @@ def test_calm_epochs_are_counted_on_when_a_state_is_loaded():
     stopping = StopAtTolerance(relative_loss_change=1e6, patience=4)
     history = fit(model, stopping, load, initial_epoch=3, epochs=9)
     assert history.epoch == [3, 4]  # Two were calm before.
-    assert model.optimizer.state.notes.of("StopAtTolerance")["epoch"] == 4
+    assert model.optimizer._state.notes.of("StopAtTolerance")["epoch"] == 4

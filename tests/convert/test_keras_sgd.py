@@ -196,7 +196,7 @@ def test_an_optimizer_that_is_not_built(there, by):
 def test_schedules_and_callables_stay_the_same_objects():
     for rate in (FALLING, lambda: 0.1):
         new = convert.from_keras_sgd(sgd(learning_rate=rate))
-        assert new.state.hyperparameters.sources["learning_rate"] is rate
+        assert new._state.hyperparameters.sources["learning_rate"] is rate
         assert convert.to_keras_sgd(NAGD(rate))._learning_rate is rate
 
 

@@ -37,10 +37,10 @@ def dense(units, name):
 
 def slots(optimizer):
     """All values, by the slot and the variable that it belongs to."""
-    objects = dict(zip(paths_of(optimizer.state.trained), optimizer.state.trained, strict=True))
+    objects = dict(zip(paths_of(optimizer._state.trained), optimizer._state.trained, strict=True))
     return {
         (name.slot, id(objects[name.path]) if name.path else None): to_float64(variable)
-        for name, variable in optimizer.state.named().items()
+        for name, variable in optimizer._state.named().items()
     }
 
 
@@ -69,8 +69,8 @@ def test_a_new_head_keeps_the_state_of_the_body(settings, loaded, tmp_path):
         assert not found.get(("gradient_accumulator", id(variable)), np.zeros(1)).any()
         if optimizer.use_ema:
             np.testing.assert_array_equal(found["average", id(variable)], to_float64(variable))
-    paths = dict(zip(paths_of(optimizer.state.trained), optimizer.state.trained, strict=True))
-    assert {id(paths[path]) for path in optimizer.state.not_decayed()} == {
+    paths = dict(zip(paths_of(optimizer._state.trained), optimizer._state.trained, strict=True))
+    assert {id(paths[path]) for path in optimizer._state.not_decayed()} == {
         id(layer.bias) for layer in body
     }
     train(tuned)
@@ -103,7 +103,7 @@ def test_changed_settings():
     assert int(changed.age) == 3
     averaged = convert.from_nagd(model.optimizer, model.trainable_variables, use_ema=True)
     assert float(averaged.learning_rate) == float(model.optimizer.learning_rate)
-    average = next(v for n, v in averaged.state.named().items() if n.slot == "average")
+    average = next(v for n, v in averaged._state.named().items() if n.slot == "average")
     np.testing.assert_array_equal(to_float64(average), to_float64(model.trainable_variables[0]))
 
 

@@ -43,7 +43,7 @@ def check(run, reference, what):
         # Its polynomials multiply the rounding of what is small, a few units in each step.
         longest = RATE * 0.2 * max(SHAPES[0]) ** 0.5
         room[0] += 4 * STEPS * longest * GAIN * np.finfo("float32").eps / 2
-    found = {kind: map(to_float64, optimizer.state.slots[kind]) for kind in slots}
+    found = {kind: map(to_float64, optimizer._state.slots[kind]) for kind in slots}
     wanted, found = {"variable": reference.ws, **slots}, {"variable": run.look_ahead, **found}
     for kind, arrays in wanted.items():
         for i, (a, b) in enumerate(zip(found[kind], arrays, strict=True)):
@@ -130,7 +130,7 @@ def test_a_direction_of_ones_own(driver, scheme, rng):
             s = np.zeros(5)
         w = w - e * d + s
         assert_close(run.look_ahead[0], w, TRAJECTORY["float32"], f"step {step}")
-        mean = to_float64(run.optimizer.state.slots["mean"][0])
+        mean = to_float64(run.optimizer._state.slots["mean"][0])
         assert_close(mean, m, TRAJECTORY["float32"], f"slot, step {step}")
 
 
@@ -230,7 +230,7 @@ def test_what_a_file_lacks_begins_as_it_was_made():
     plain.save_own_variables(store)
     other.mine.assign(7)
     other.load_own_variables(store)
-    np.testing.assert_array_equal(to_float64(other.state.slots["mark"][0]), [1.0])
+    np.testing.assert_array_equal(to_float64(other._state.slots["mark"][0]), [1.0])
     assert int(other.age) == 1
     assert float(other.mine) == 7  # Names that clash are told apart.
 
@@ -264,7 +264,7 @@ def test_a_derived_direction_is_computed_by_variable(rng):
         run.step([rng.normal(size=4), rng.normal(size=400)])
     moved = [np.linalg.norm(a - b) for a, b in zip(run.look_ahead, before, strict=True)]
     np.testing.assert_allclose(moved, [0.1, 0.1], rtol=1e-5)
-    assert [float(to_float64(s)) for s in run.optimizer.state.slots["count"]] == [2, 2]
+    assert [float(to_float64(s)) for s in run.optimizer._state.slots["count"]] == [2, 2]
 
 
 class Signs(directions.Direction):

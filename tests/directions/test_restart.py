@@ -42,8 +42,10 @@ def test_it_restarts_where_the_displacement_leads_uphill(direction, rng):
     decided = []
     for _ in range(60):
         # The same step without a restart says what the displacement would have been.
-        for kind in ("displacement", *optimizer.state.slots.kinds()):
-            pairs = zip(plain.optimizer.state.slots[kind], optimizer.state.slots[kind], strict=True)
+        for kind in ("displacement", *optimizer._state.slots.kinds()):
+            pairs = zip(
+                plain.optimizer._state.slots[kind], optimizer._state.slots[kind], strict=True
+            )
             for to, source in pairs:
                 if to is not None:
                     to.assign(source)

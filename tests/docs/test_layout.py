@@ -259,6 +259,16 @@ def test_the_package_shows_its_public_names_only():
     assert set(dir(nagd_keras)) == {*nagd_keras.__all__, "__version__"}
 
 
+def test_the_optimizer_has_no_public_names_but_those_that_it_documents():
+    """Beside those of every optimizer of Keras'."""
+    optimizer = NAGD(skip_nonfinite=True)
+    names = {name for name in dir(optimizer) if not name.startswith("_")}
+    documented = {name for name in names if getattr(vars(NAGD).get(name), "__doc__", None)}
+    attributes = NAGD.__doc__.partition("Attributes:")[2].partition("Raises:")[0]
+    documented |= set(re.findall(r"^ +(\w+):", attributes, re.MULTILINE))
+    assert names - documented - set(dir(keras.optimizers.SGD())) == {"state"}
+
+
 def test_keras_hooks_are_its_own():
     """Those that a derived class of one's own may call do what Keras says."""
     optimizer = NAGD(clipvalue=0.5)

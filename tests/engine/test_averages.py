@@ -30,7 +30,7 @@ def freeze(model, name):
 
 def averages(model):
     """Those of the variables of each layer."""
-    flat = [np.array(a) for a in snapshot(model.optimizer.state.slots["average"])]
+    flat = [np.array(a) for a in snapshot(model.optimizer._state.slots["average"])]
     return [flat[:2], flat[2:4], flat[4:]]
 
 

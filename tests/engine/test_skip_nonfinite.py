@@ -40,7 +40,7 @@ def gradients(rng, bad=None, place=1):
 
 def held(run):
     """All that an update could change, but the counters that count whatever happens."""
-    named = run.optimizer.state.named()
+    named = run.optimizer._state.named()
     kept = [v for name, v in named.items() if name.slot not in COUNTERS]
     assert len(kept) == len(named) - len(COUNTERS)
     return snapshot([*run.variables, *kept])

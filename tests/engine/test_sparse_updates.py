@@ -150,7 +150,7 @@ def test_a_lazy_adaptive_step_is_that_of_the_rows(compiled, rng):
     others = np.setdiff1d(np.arange(12), rows)
     np.testing.assert_array_equal(to_float64(table)[others], start[others])
     for kind in ("mean_square", "displacement"):
-        one, two = (to_float64(o.state.slots[kind][0]) for o in (lazy, dense))
+        one, two = (to_float64(o._state.slots[kind][0]) for o in (lazy, dense))
         assert_close(one[rows], two, TRAJECTORY["float32"])
         assert not one[others].any()
 

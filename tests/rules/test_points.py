@@ -219,7 +219,7 @@ def test_nothing_is_remembered_at_the_look_ahead_point(rng):
     run = trained("float32", rng)
     for back in (run.optimizer.swap_to_lookahead, run.optimizer.reset_momentum):
         run.optimizer.swap_to_iterate()
-        copies = [weakref.ref(each) for each in run.optimizer.state.points.remembered().values()]
+        copies = [weakref.ref(each) for each in run.optimizer._state.points.remembered().values()]
         back()
         gc.collect()
         assert not any(copy() is not None for copy in copies)

@@ -306,7 +306,7 @@ def test_a_state_is_loaded_with_the_scheme_changed(tmp_path):
             slots = [list(m.optimizer.displacements) for m in (model, other)]
             assert_identical(snapshot(slots[0]), snapshot(slots[1]))
             if after == {"restart": "speed"} != before:
-                assert float(other.optimizer.state.scalars["velocity_norm"]) == 0
+                assert float(other.optimizer._state.scalars["velocity_norm"]) == 0
             fit(other)
 
 

@@ -193,7 +193,7 @@ def test_a_lost_part_is_seen(saved, part):
     model.run_eagerly = True
     optimizer = write.nagd_of(model)
     optimizer.swap_to_lookahead()
-    found = [v for name, v in optimizer.state.named().items() if name.slot == part]
+    found = [v for name, v in optimizer._state.named().items() if name.slot == part]
     assert found
     for variable in found:
         variable.assign(np.full(variable.shape, part == "learning_rate_factor", "float32"))

@@ -272,7 +272,7 @@ def test_settings_that_are_others_now(name, built, tmp_path):
     ):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
     assert int(model.optimizer.age) == int(saver.optimizer.age)
-    named = model.optimizer.state.named()
+    named = model.optimizer._state.named()
     for n, target in named.items():
         if n.slot == "average" and "use_ema" not in before:
             (variable,) = (v for v in model.trainable_variables if v.path.endswith(n.path))

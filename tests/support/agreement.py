@@ -19,7 +19,7 @@ def counters(model: Any) -> list[int]:
 
 def state(model: Any) -> list[Any]:
     """All that is saved of a model and its optimizer."""
-    return [*model.variables, *optimizer_of(model).state.named().values()]
+    return [*model.variables, *optimizer_of(model)._state.named().values()]
 
 
 def deviation(found: Any, wanted: Any) -> float:
@@ -44,8 +44,8 @@ def scales_of(model: Any) -> dict[int, float]:
         scale = max((largest(to_float64(v)) for v in layer.variables), default=0.0)
         scales |= dict.fromkeys(map(id, layer.variables), scale)
     optimizer = optimizer_of(model)
-    for _, place, slot in optimizer.state.slots.items():
-        scales[id(slot)] = scales[id(optimizer.state.trained[place])]
+    for _, place, slot in optimizer._state.slots.items():
+        scales[id(slot)] = scales[id(optimizer._state.trained[place])]
     return scales
 
 

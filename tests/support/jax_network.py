@@ -38,8 +38,8 @@ def misplaced(model: Any) -> list[str]:
     optimizer = model.optimizer
     return [
         f"{kind} of {v.path}: {v.value.sharding} and {s.value.sharding}"
-        for kind, place, s in optimizer.state.slots.items()
-        for v in [optimizer.state.trained[place]]
+        for kind, place, s in optimizer._state.slots.items()
+        for v in [optimizer._state.trained[place]]
         if s.shape == v.shape
         and not s.value.sharding.is_equivalent_to(v.value.sharding, v.value.ndim)
     ]
