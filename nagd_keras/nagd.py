@@ -50,83 +50,84 @@ class NAGD(keras.optimizers.Optimizer):
     $$s_{t+1} = \mu_{t+1} (s_t - \varepsilon_t g_t), \qquad
       w_{t+1} = w_t - \varepsilon_t g_t + s_{t+1}.$$
 
-    A momentum that is set before an update is used in that update. With constant momentum this
-    is `keras.optimizers.SGD(momentum=..., nesterov=True)`; `NAGD()` equals
+    An update uses the momentum that was set before it. With constant momentum this is
+    `keras.optimizers.SGD(momentum=..., nesterov=True)`; `NAGD()` equals
     `keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)`. With momentum 0 it is gradient
-    descent, and the momentum can still be raised later.
+    descent, and you can still raise the momentum later.
 
     Args:
-        learning_rate: $\varepsilon$, in $[0, \infty)$: None for the direction's own, a number, a
-            `keras.optimizers.schedules.LearningRateSchedule` (read, as Keras reads it, at the
-            number of finished batches, accumulated ones included), or a callable without
-            arguments.
-        momentum: $\mu$, in $[0, 1)$: None for the direction's own, a number, a schedule (read at
-            `age + 1`, so that $\mu_t$ = `momentum(t)`), or a callable without arguments. A callable
-            is called when a step is compiled: on TensorFlow a variable that it returns is followed,
-            a Python number (and on JAX, anything) is frozen. In a compiled step what schedules and
-            callables give is not checked against the range.
+        learning_rate: $\varepsilon$, in $[0, \infty)$: a number, a
+            `keras.optimizers.schedules.LearningRateSchedule`, a callable without arguments, or None
+            for the direction's own. Like Keras, NAGD reads a schedule at the number of finished
+            batches, and counts accumulated ones.
+        momentum: $\mu$, in $[0, 1)$: a number, a schedule, a callable without arguments, or None
+            for the direction's own. NAGD reads a schedule at `age + 1`, so that
+            $\mu_t$ = `momentum(t)`. It calls a callable when a step is compiled. On TensorFlow the
+            step follows a variable that the callable returns; it freezes a Python number, and on
+            JAX it freezes anything. A compiled step does not check the range of what schedules and
+            callables give.
         direction: what a step goes along: "gradient", "adaptive", "orthogonal", or an object of
             `nagd_keras.directions`.
-        weight_decay: $\lambda$, in $[0, \infty)$: None, or a number, a schedule (read as the
-            learning rate's is) or a callable. Decoupled: $w \leftarrow w - \varepsilon\lambda w$
-            before the update; it never enters the displacement. Pass 0.0 to raise it later.
-        restart: None, or the scheme by which the momentum is reset within an update, over all
-            variables together: "gradient" where the displacement leads uphill,
-            $\langle g_t, s_{t+1} \rangle > 0$, whatever the direction, or "speed" where the
-            iterate slows down,
+        restart: when an update resets the momentum, over all variables together. None: never.
+            "gradient": when the displacement leads uphill, $\langle g_t, s_{t+1} \rangle > 0$,
+            whatever the direction. "speed": when the iterate slows down,
             $\|v_{t+1}\| < \|v_t\|$, from the tenth update since the last restart on. A restart
-            makes $s_{t+1} = 0$, and the age 0, so that a momentum schedule starts anew. For
-            gradients without noise: with `schedules.NesterovMomentum()` it finds the rate of the
-            best momentum without knowing the condition number.
-        skip_nonfinite: whether an update whose gradients hold a NaN or an infinity is skipped: it
-            changes nothing but the counters `iterations` and `skipped_updates`. With accumulation
-            the batches that it would have used are dropped. Gradients of which the sum over a
-            variable overflows, or the norm where clipping needs it, count as infinite.
-        sparse_updates: what becomes of a variable whose gradient names some of its rows only, as
-            that of an embedding does on TensorFlow: "dense", the exact method, in which all rows
-            that have a displacement keep moving, or "lazy", in which only the rows that a batch
-            looked up take part in its update, so that a step costs what the batch costs, not what
-            the table costs. Lazy rows decay, too, only when they are looked up. It is another
-            method, on TensorFlow only, and not with `gradient_accumulation_steps`.
-        slot_dtype: the dtype of the displacements, such as "bfloat16", which halves their memory,
-            or None for that of each variable. Each update is computed in float32 at least and
-            rounded once. Small changes are lost in 16 bits: a displacement stops to shrink where
-            momentum is above $1 - 2^{-9}$ in bfloat16, or $1 - 2^{-12}$ in float16.
-        learning_rate_multipliers: None, or {regular expression: factor}, the factors in
-            $[0, \infty)$. The first expression that is found (`re.search`) in a variable's `path`
-            gives the factor of its learning rate; the others have 1. With 0 a variable is frozen.
-            Clipping comes first, and sees all gradients as they are; constraints still apply.
-        clipnorm: the largest L2 norm of each variable's gradient. This argument and those that
-            follow are Keras' own, and checked by Keras.
+            makes $s_{t+1} = 0$ and the age 0, so a momentum schedule starts anew. For gradients
+            without noise: with `schedules.NesterovMomentum()` it finds the rate of the best
+            momentum without knowing the condition number.
+        skip_nonfinite: whether to skip an update whose gradients hold a NaN or an infinity. A
+            skipped update changes only the counters `iterations` and `skipped_updates`. With
+            accumulation it drops the batches that it would have used. Gradients also count as
+            infinite if their sum over a variable overflows, or a norm that clipping needs.
+        sparse_updates: how to update a variable whose gradient names only some of its rows, as an
+            embedding's does on TensorFlow. "dense": the exact method, in which every row that has a
+            displacement keeps moving. "lazy": only the rows that the batch looked up move and
+            decay, so a step costs what the batch costs, not what the table costs. "lazy" is another
+            method. It needs TensorFlow, and excludes `gradient_accumulation_steps`,
+            `restart="speed"`, and, along another direction than the gradient, any `restart`.
+        slot_dtype: the dtype of the displacements, or None for that of each variable. "bfloat16"
+            halves their memory. Each update is computed in float32 at least and rounded once.
+            16 bits lose small changes: a displacement stops shrinking where the momentum is above
+            $1 - 2^{-9}$ in bfloat16, or $1 - 2^{-12}$ in float16.
+        learning_rate_multipliers: None, or {regular expression: factor}, with factors in
+            $[0, \infty)$. The first expression that `re.search` finds in a variable's `path` gives
+            the factor of its learning rate; without a match it is 1. A factor of 0 freezes the
+            variable. Clipping comes first and sees all gradients as they are; constraints still
+            apply.
+        weight_decay: $\lambda$, in $[0, \infty)$: None, a number, a schedule (read as the learning
+            rate's is) or a callable. It is decoupled: $w \leftarrow w - \varepsilon\lambda w$
+            before the update, and never enters the displacement. Pass 0.0 to raise it later.
+        clipnorm: the largest L2 norm of each variable's gradient. Keras defines and checks this
+            argument and those that follow.
         clipvalue: the largest absolute value of a gradient's elements.
-        global_clipnorm: the largest L2 norm of all gradients together. Only one of the three
-            clippings can be set.
-        use_ema: whether to keep an exponential moving average of the variables, which `fit`
-            writes into the model at its end.
+        global_clipnorm: the largest L2 norm of all gradients together. Set at most one of the three
+            clippings.
+        use_ema: whether to keep an exponential moving average of the variables. `fit` writes it
+            into the model at its end.
         ema_momentum: the factor of the old average, in [0, 1].
-        ema_overwrite_frequency: None, or the number of updates after which the variables are
-            overwritten by their average.
-        loss_scale_factor: None, or the factor that `scale_loss` multiplies the loss by and that
-            gradients are divided by.
+        ema_overwrite_frequency: None, or the number of updates after which the average overwrites
+            the variables.
+        loss_scale_factor: None, or the factor by which `scale_loss` multiplies the loss and NAGD
+            divides the gradients.
         gradient_accumulation_steps: None, or the number (at least 2) of batches whose mean
             gradient makes one update.
         name: the name of the optimizer.
 
-    `learning_rate`, `momentum` and `weight_decay` are properties; those given as numbers can be
-    set while training, and the next update uses the new value without a new trace; of a variable
-    or tensor they take the present value. Setting a learning rate that follows a schedule to a
-    lower value scales the schedule, from now on, so that it has that value now: thus
-    `keras.callbacks.ReduceLROnPlateau` works with schedules. A higher value is refused: it would be
-    meant as the number itself; see `scale_learning_rate`.
+    `learning_rate`, `momentum` and `weight_decay` are properties. You can set those that were given
+    as numbers while training: the next update uses the new value, without a new trace. They take
+    the present value of a variable or a tensor. If the learning rate follows a schedule, setting it
+    to a lower value scales the schedule from now on, so that it has that value now. This is how
+    `keras.callbacks.ReduceLROnPlateau` works with schedules. NAGD refuses a higher value, which
+    would be meant as the number itself; use `scale_learning_rate`.
 
     Attributes:
-        tracks_gradient_norm: whether `gradient_norm` is kept; False at first, since it costs a pass
-            over the gradients. A step that is compiled keeps to what it found: set this before, or
-            compile the step again (`model.make_train_function(force=True)`), as the callbacks that
-            need the norm do.
+        tracks_gradient_norm: whether to keep `gradient_norm`. It starts as False, since the norm
+            costs a pass over the gradients. A compiled step keeps to the value that it found: set
+            this before, or compile the step again with `model.make_train_function(force=True)`, as
+            the callbacks that need the norm do.
 
     Raises:
-        TypeError: for a hyperparameter that is none of the above.
+        TypeError: for a hyperparameter of another kind.
         ValueError: for a hyperparameter out of its range, a schedule whose value is not a scalar,
             or more than one clipping.
 
@@ -228,15 +229,15 @@ class NAGD(keras.optimizers.Optimizer):
     # Keras' protocol
 
     def build(self, variables: Iterable[Any]) -> None:
-        """Creates the slots, zero at first, of each of the model's variables.
+        """Creates the slots of each of the model's variables, zero at first.
 
-        A state that was loaded before now comes into them.
+        If a state was loaded before, it fills them.
 
         Raises:
-            ValueError: if a pattern of `learning_rate_multipliers` fits none of the variables, if
-                the state that was loaded is that of others, if a variable is of another
-                `tf.distribute` strategy than the optimizer, or if one is complex where `clipvalue`
-                or `slot_dtype` is set.
+            ValueError: if a pattern of `learning_rate_multipliers` matches no variable, if the
+                loaded state belongs to other variables, if a variable has another `tf.distribute`
+                strategy than the optimizer, or if one is complex and `clipvalue` or `slot_dtype` is
+                set.
         """
         variables = self._state.natives.as_keras(variables)
         # Keras builds the optimizer for no variables at all where it loads its older format.
@@ -277,8 +278,8 @@ class NAGD(keras.optimizers.Optimizer):
     ) -> Any:
         """Adds a slot of a variable, as large as this; see `keras.optimizers.Optimizer`.
 
-        It is saved, matched and loaded under its name, as NAGD's own slots are. A derived class
-        adds its slots before it calls `super().build`, which loads a state that waits.
+        It is saved, matched and loaded by its name, like NAGD's own slots. A derived class adds its
+        slots before it calls `super().build`, which loads a state that waits.
         """
         return self._add_slot(reference_variable, name or "var", initializer)
 
@@ -316,8 +317,8 @@ class NAGD(keras.optimizers.Optimizer):
     def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Any] | None = None) -> None:
         """Makes one update, or accumulates, from one gradient (or None) for each variable.
 
-        If the variables hold the iterate (see `swap_to_iterate`), they go back to the look-ahead
-        point first.
+        Variables that hold the iterate (see `swap_to_iterate`) go back to the look-ahead point
+        first.
 
         Args:
             grads: the gradients at the model's variables, of the variables' shapes.
@@ -360,12 +361,12 @@ class NAGD(keras.optimizers.Optimizer):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable and its displacement.
 
-        Nothing is decided about all variables: no restart, no skip, and no clipping.
+        It decides nothing about all variables: it neither restarts, nor skips, nor clips.
 
         Args:
             gradient: the gradient at the variable.
             variable: one of the variables that the optimizer was built for.
-            learning_rate: the learning rate, which goes with the present momentum and weight decay.
+            learning_rate: the learning rate. Momentum and weight decay are the present ones.
 
         Raises:
             ValueError: in one of several replicas, where the gradient is not summed yet.
@@ -388,9 +389,9 @@ class NAGD(keras.optimizers.Optimizer):
         super().exclude_from_weight_decay(var_list, var_names)
 
     def finalize_variable_values(self, var_list: Any) -> None:
-        """Leaves the iterate, and writes the averages, if there are some, into the variables.
+        """Leaves the iterate, and writes the averages, if there are any, into the variables.
 
-        `fit` ends with it.
+        `fit` calls this at its end.
         """
         # A fit on JAX that failed has taken the values out of the variables.
         if all(private.raw_value(variable) is not None for variable in self._state.trained):
@@ -402,8 +403,8 @@ class NAGD(keras.optimizers.Optimizer):
     def variables(self) -> list[keras.Variable]:
         """The optimizer's variables: numbers first, then the slots, one kind after the other.
 
-        To begin anew, call `reset_momentum`. Who sets them to zero instead leaves out the variable
-        with "learning_rate" in its name: it has all settings.
+        To begin anew, call `reset_momentum`. If you set them to zero instead, leave out the
+        variable with "learning_rate" in its name, which holds all settings.
         """
         return self._state.variables()
 
@@ -419,21 +420,21 @@ class NAGD(keras.optimizers.Optimizer):
     def set_weights(self, weights: Any) -> None:
         """Sets all variables of the optimizer, in the order of `variables`.
 
-        Keras' older format loads by this. If the optimizer is not built yet, the slots are set
-        when it is.
+        Keras' older format loads this way. If the optimizer is not built yet, building it sets the
+        slots.
 
         Raises:
-            ValueError: if their number or their shapes are others. Nothing is changed then.
+            ValueError: if the number or the shapes do not fit. Nothing changes then.
         """
         loading.set_in_order(self._state, weights)
 
     def get_config(self) -> dict[str, Any]:
         """Returns what `from_config` needs, with live numbers as they are now.
 
-        What a schedule was scaled by is no part of it, but of the state.
+        The factor by which a schedule was scaled belongs to the state, not to the config.
 
         Raises:
-            ValueError: for a schedule or a callable that could not be loaded again.
+            ValueError: for a schedule or a callable that Keras could not load again.
         """
         # First, as it refuses what cannot be loaded again, of which Keras' own only warns.
         values = self._state.hyperparameters.config()
@@ -506,8 +507,8 @@ class NAGD(keras.optimizers.Optimizer):
     def displacements(self) -> list[keras.Variable | None]:
         """The slots s_t = w_t - theta_t, in the order of the variables that `build` was given.
 
-        The iterate of a variable is the variable minus its displacement. None stands for a
-        variable that takes no update (`overwrite_with_gradient`).
+        The iterate of a variable is the variable minus its displacement. A variable that takes no
+        update (`overwrite_with_gradient`) has None.
         """
         return list(self._state.slots[DISPLACEMENT])
 
@@ -523,21 +524,21 @@ class NAGD(keras.optimizers.Optimizer):
 
     @property
     def restarts(self) -> Scalar:
-        """How often the momentum was reset."""
+        """The number of times that the momentum was reset."""
         return self._state.scalars["restarts"]
 
     @property
     def skip_nonfinite(self) -> bool:
-        """Whether updates are skipped whose gradients hold a NaN or an infinity."""
+        """Whether to skip updates whose gradients hold a NaN or an infinity."""
         return self._skip
 
     @property
     def skipped_updates(self) -> Scalar:
-        """How many updates were skipped."""
+        """The number of updates that were skipped."""
         return self._state.scalars["skipped_updates"]
 
     def reset_momentum(self) -> None:
-        """Restarts the method where it stands: displacements and age become zero."""
+        """Restarts the method where it stands: sets displacements and age to zero."""
         self._state.check_not_pending()
         for displacement in self.displacements:
             if displacement is not None:
@@ -552,23 +553,23 @@ class NAGD(keras.optimizers.Optimizer):
         return self._state.points.at_iterate
 
     def swap_to_iterate(self) -> None:
-        """Makes the model's variables hold the iterate theta_t = w_t - s_t, to be evaluated.
+        """Makes the model's variables hold the iterate theta_t = w_t - s_t, for an evaluation.
 
-        Does nothing if they hold it. Call `swap_to_lookahead` before training goes on: a step that
-        is compiled already cannot see where the variables are. Which point they hold is saved with
-        the optimizer, and so are the bits of the look-ahead point in Keras' own files.
+        Does nothing if they already hold it. Call `swap_to_lookahead` before training goes on: a
+        compiled step cannot see where the variables are. The saved optimizer knows which point the
+        variables hold; Keras' own files also keep the bits of the look-ahead point.
         """
         self._state.swap(to_iterate=True)
 
     def swap_to_lookahead(self) -> None:
         """Makes the model's variables hold the look-ahead point w_t again, from which they train.
 
-        Gives the bits back that `swap_to_iterate` found; variables that were changed meanwhile
-        become theta_t + s_t. Does nothing if the variables hold the look-ahead point.
+        Gives back the bits that `swap_to_iterate` found. Variables that changed meanwhile become
+        theta_t + s_t. Does nothing if the variables already hold the look-ahead point.
 
         Raises:
-            ValueError: if a state that was saved at the iterate was loaded, and the optimizer does
-                not know the variables yet.
+            ValueError: if the loaded state was saved at the iterate, and the optimizer does not
+                know the variables yet.
         """
         if self.at_iterate:
             self._state.swap(to_iterate=False)
@@ -601,15 +602,15 @@ class NAGD(keras.optimizers.Optimizer):
     def learning_rate_scale(self) -> Scalar | None:
         """What `scale_learning_rate` multiplies: the number, or the factor of a schedule.
 
-        None where a callable gives the learning rate.
+        None if a callable gives the learning rate.
         """
         return self._state.hyperparameters.scale_of("learning_rate")
 
     def scale_learning_rate(self, factor: float) -> None:
-        """Multiplies the learning rate, and that of all steps to come if it follows a schedule.
+        """Multiplies the learning rate; if it follows a schedule, that of all steps to come.
 
-        Unlike to set it, which takes a ratio to what the schedule gives now, this can be done
-        where a schedule is 0.
+        This works where a schedule is 0. Setting the learning rate does not: it takes the ratio to
+        what the schedule gives now.
 
         Raises:
             TypeError: if a callable gives the learning rate, or the factor is not a number.
