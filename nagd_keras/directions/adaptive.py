@@ -1,4 +1,4 @@
-"""The gradient, each element by the size that it had before."""
+"""The gradient, each element divided by the size that it had before."""
 
 import itertools
 import math
@@ -22,16 +22,13 @@ class Adaptive(Direction):
     $$d_t = \mathrm{clip}\left(\frac{g_t}{\max(\sqrt{v_{t-1}}, \epsilon)}, \pm t^{1/4}\right),
       \qquad e_t = \varepsilon_t (1 - \mu_{t+1}),$$
 
-    and $d_t = 0$ where there was no gradient yet. Thus `learning_rate` is what it is for Adam, the
-    length of a step per element in the long run, whatever the momentum is; and a variable, or a
-    row of a table, that joins late begins as the others did.
+    and $d_t = 0$ where there was no gradient yet. So `learning_rate` means what it means for Adam:
+    the length of a step per element in the long run, whatever the momentum is. A variable, or a row
+    of a table, that joins late begins as the others did.
 
     Args:
         beta_2: $\beta_2$, in [0, 1): the share of the old mean of squares that is kept.
         epsilon: $\epsilon$, above 0: the least size that a gradient is divided by.
-
-    Raises:
-        TypeError, ValueError: for anything else.
 
     Example:
         >>> from nagd_keras import NAGD, directions
@@ -54,7 +51,7 @@ class Adaptive(Direction):
     # A class derived from this one may look at more than one element, so its flag is not inherited.
     @property
     def elementwise(self) -> bool:  # type: ignore[override]
-        """Whether it is this direction, not what a derived class makes of it."""
+        """Whether `direct` is the one defined here, not that of a derived class."""
         return type(self).direct is Adaptive.direct
 
     def direct(

@@ -11,10 +11,10 @@ class Direction:
         slots: the names of what it remembers of each variable, beside the displacement: tensors,
             zero at first, of the shape that `slot_shape` gives.
         learning_rate: the learning rate of a `NAGD` that is made without one.
-        momentum: likewise.
-        elementwise: whether each element of the direction depends on its own gradient and on slots
-            of the variable's shape only. A large variable may then be updated piece by piece.
-        compiled: whether TensorFlow may compile it by XLA, as it does with elementwise ones, too.
+        momentum: the momentum of a `NAGD` that is made without one.
+        elementwise: whether each element of the direction depends only on its own gradient and on
+            slots of the variable's shape. NAGD may then update a large variable piece by piece.
+        compiled: whether TensorFlow may compile it by XLA, as it compiles elementwise ones.
     """
 
     slots: tuple[str, ...] = ()
@@ -26,7 +26,7 @@ class Direction:
     def check(self, paths: Sequence[str]) -> None:
         """Raises ValueError if the direction does not suit a model with variables of these paths.
 
-        Not called for a model that is loaded, in which Keras may have other paths.
+        It is not called for a loaded model, whose variables may have other paths.
         """
 
     def for_variables(self, paths: Sequence[str], shapes: Sequence[Any]) -> "list[Direction]":
@@ -52,9 +52,9 @@ class Direction:
     def direct_all(
         self, gradients: Sequence[Any], slots: Sequence[Mapping[str, Any]], t: Any
     ) -> tuple[list[Any], list[Mapping[str, Any]]]:
-        """Returns the same of several variables whose direction this is.
+        """Returns what `direct` returns, of several variables.
 
-        A direction may do that faster than one by one, as it does here.
+        This goes through them one by one; a direction may have a faster way.
         """
         found = [self.direct(*pair, t) for pair in zip(gradients, slots, strict=True)]
         return [direction for direction, _ in found], [after for _, after in found]

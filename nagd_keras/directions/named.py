@@ -16,11 +16,7 @@ NAMED: dict[DirectionName, type[Direction]] = {
 
 
 def named_direction(given: Any) -> Direction:
-    """Returns a direction as it is, and one by its name with its own settings.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """Returns a direction as it is, and a name's direction with its own settings."""
     if isinstance(given, Direction):
         return given
     if isinstance(given, str) and given in NAMED:

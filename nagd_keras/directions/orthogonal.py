@@ -19,32 +19,29 @@ LEAST = 1e-10
 
 @keras.saving.register_keras_serializable(package="nagd_keras")
 class Orthogonal(Direction):
-    r"""For matrices an average of the gradient with all its singular values brought to 1.
+    r"""An average of a matrix' gradient, with all its singular values brought to 1.
 
-    With the average $M_t = b M_{t-1} + (1 - b) g_t$, looked ahead, $u_t = b M_t + (1 - b) g_t$, its
-    orthogonal factor $O_t$ and the mean of squares $q$ of each output's column of $O_t$, averaged
-    with $\beta_2$,
+    The average $M_t = b M_{t-1} + (1 - b) g_t$ looks ahead, $u_t = b M_t + (1 - b) g_t$. With the
+    orthogonal factor $O_t$ of $u_t$, and the mean of squares $q$ of each output's column of $O_t$,
+    averaged with $\beta_2$,
 
     $$d_t = c \sqrt{\max(\mathrm{rows}, \mathrm{columns})} \;
       \frac{\|O_t\|}{\|O_t / \sqrt{q_t}\|} \, \frac{O_t}{\sqrt{q_t}}, \qquad
       e_t = \varepsilon_t (1 - \mu_{t+1}).$$
 
-    What is no matrix goes along `Adaptive`: embeddings, vectors, and what `exclude` names.
-    `describe` says what is cut how.
+    Embeddings, vectors, and what `exclude` names go along `Adaptive`. `describe` tells how each
+    variable is cut into matrices.
 
     Args:
-        beta: $b$, in [0, 1); with 0 there is no average, and one slot less.
+        beta: $b$, in [0, 1). With 0 there is no average, and one slot less.
         beta_2: $\beta_2$, in [0, 1), here and for `Adaptive`.
-        epsilon: of `Adaptive`.
+        epsilon: the least size by which `Adaptive` divides a gradient, above 0.
         scale: $c$, above 0. With 0.2 an element's step is about as long as Adam's.
-        normalize: whether the outputs of a matrix are brought to one length.
-        exclude: regular expressions; a variable in whose path one is found (`re.search`) is no
-            matrix.
+        normalize: whether to bring the outputs of a matrix to one length.
+        exclude: regular expressions. A variable goes along `Adaptive` if `re.search` finds one of
+            them in its path.
         iteration: how a matrix becomes orthogonal: "polar_express", four steps, "quintic", or
             "muon", the five steps of Muon.
-
-    Raises:
-        TypeError, ValueError: for anything else.
 
     Example:
         >>> import keras

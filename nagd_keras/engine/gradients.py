@@ -1,5 +1,6 @@
 """What gradients must be, and the settings that gradients of single rows go with."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ from nagd_keras.tensors import is_complex, static_shape
 def check_gradients(gradients: Sequence[Any], variables: Sequence[Any]) -> None:
     """Raises unless each gradient that is not None has the shape of its variable.
 
-    Keras leaves this to the arithmetic, which fails half-way through the variables, or
-    broadcasts in silence.
+    Keras leaves this to the arithmetic. That fails half-way through the variables, or broadcasts
+    in silence.
 
     Raises:
         ValueError: if the numbers of gradients and variables differ, or a shape does.
@@ -58,7 +59,13 @@ def check_complex(variables: Sequence[Any], **settings: Any) -> None:
 
 
 def check_lazy(accumulation: Any, restart: str | None, directs: bool) -> None:
-    """Raises ValueError where lazy updates cannot be made; `directs` not along the gradient."""
+    """Raises ValueError where lazy updates cannot be made.
+
+    Args:
+        accumulation: the argument `gradient_accumulation_steps`.
+        restart: the argument `restart`.
+        directs: whether the direction is another than the gradient.
+    """
     if not current.knows_rows:
         raise ValueError(
             f"On Keras' {keras.backend.backend()} backend gradients do not tell which rows of an "
@@ -76,12 +83,13 @@ def check_lazy(accumulation: Any, restart: str | None, directs: bool) -> None:
 
 
 def check_rows(gradients: Sequence[Any], variables: Sequence[Any], directions: Any) -> None:
-    """Raises ValueError for some rows of what is a matrix, of which all rows take part."""
+    """Raises ValueError if a gradient has only some rows, and its direction needs all of them."""
     for gradient, variable, direction in zip(gradients, variables, directions, strict=True):
         if current.has_rows(gradient) and not direction.elementwise:
+            pattern = re.escape(variable.path)
             raise ValueError(
                 f'sparse_updates="lazy" updates some rows of {variable.path!r} by themselves, but '
-                "its direction takes it for matrices, as a whole. Leave it out of these: "
-                f"directions.Orthogonal(exclude=[{variable.path!r}]); or pass "
+                "its direction takes the whole variable for a matrix. Exclude it: "
+                f"directions.Orthogonal(exclude=[{pattern!r}]); or pass "
                 'sparse_updates="dense".'
             )

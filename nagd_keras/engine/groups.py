@@ -1,4 +1,7 @@
-"""Variables whose directions are computed at once: small ones, of which each call costs more."""
+"""Groups of variables whose directions one call computes.
+
+Small variables are grouped, since a call for each would cost more than its arithmetic.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,10 +9,10 @@ from typing import Any, NamedTuple
 
 from nagd_keras.directions.direction import Direction
 
-# Elements of a variable that is small, and of a group. Of larger ones the arithmetic costs more
-# than the calls, and to join them would cost memory.
+# The elements of a small variable at most, and of a group. For larger ones the arithmetic costs
+# more than the calls, and joining them would cost memory.
 SMALL, MOST = 2**16, 2**19
-# The same of an elementwise direction, of which there is less arithmetic.
+# The same for elementwise directions, which have less arithmetic.
 LESS = 2**14, 2**18
 
 
@@ -17,7 +20,7 @@ class Group(NamedTuple):
     """Some variables of one direction.
 
     Attributes:
-        direction: theirs.
+        direction: the direction of all of them.
         direct: what makes their directions; see the formula's `direct_for`.
         move: what makes their updates; see the formula's `move_for`.
     """
@@ -37,11 +40,11 @@ def grouped(
     """Returns the group of each variable.
 
     Args:
-        directions: of each variable.
+        directions: the direction of each variable.
         variables: all that the optimizer is built for.
-        dtypes: in which each is computed.
-        devices: where each is.
-        kernels: the module of those that compute them.
+        dtypes: the dtype in which each is computed.
+        devices: the device of each.
+        kernels: the module that computes them.
     """
     sizes = [math.prod(variable.shape) for variable in variables]
     alike: dict[Any, list[list[int]]] = {}

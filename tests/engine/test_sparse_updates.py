@@ -1,10 +1,12 @@
 """Gradients that have some rows only: exact with "dense", and "lazy" moves these rows alone."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
-from nagd_keras import NAGD
+from nagd_keras import NAGD, directions
 from tests.reference.settings import updated
 from tests.support.drivers import DRIVERS, Run, assert_identical, snapshot, to_float64
 from tests.support.tolerances import TRAJECTORY, UNIT, assert_close
@@ -267,6 +269,18 @@ def test_an_unknown_kind(value):
 def test_lazy_and_accumulation():
     with pytest.raises(ValueError, match="Received: sparse_updates='lazy' and gradient_accum"):
         NAGD(sparse_updates="lazy", gradient_accumulation_steps=2)
+
+
+@on_tensorflow
+def test_lazy_rows_of_a_matrix(rng):
+    """What the error says to exclude is the variable, whatever is in its path."""
+    gradient, _ = rows_of(rng, [2, 4])
+    w = keras.Variable(np.zeros((ROWS, WIDTH), "float32"), name="a+b (1)")
+    with pytest.raises(ValueError, match="updates some rows of 'a\\+b") as raised:
+        NAGD(direction="orthogonal", sparse_updates="lazy").apply([gradient], [w])
+    said = re.search(r"Orthogonal\((exclude=.*)\);", str(raised.value))[1]
+    direction = eval(f"Orthogonal({said})", {"Orthogonal": directions.Orthogonal})
+    NAGD(direction=direction, sparse_updates="lazy").apply([gradient], [w])
 
 
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="there it can be done")
