@@ -27,6 +27,6 @@ def _cell(key: str, value: Any, quartiles: Any) -> str:
         return f"{value:7.2f} {spread:<14} of {key.removeprefix('ratio to ')}"
     if key == "ms" or key.endswith(" ms"):
         return f"{value:9.3f} {key}"
-    if key == "of the limit":
-        return f"{100 * value:6.0f}% of the limit"
+    if key.startswith("of the "):
+        return f"{100 * value:6.0f}% {key}"
     return f"{value:9,} {key}"

@@ -19,7 +19,7 @@ TORCH_ADAM, TORCH_MUON = "PyTorch Adam, fused", "PyTorch Muon and AdamW"
 ADAPTIVE, ORTHOGONAL = "NAGD, adaptive", "NAGD, orthogonal"
 KERAS: dict[str, Callable[[], Any]] = {
     ADAM: optimizers.Adam,
-    MUON: optimizers.Muon,
+    MUON: lambda: optimizers.Muon(),  # which older versions of Keras lack
     ADAPTIVE: lambda: NAGD(direction="adaptive"),
     ORTHOGONAL: lambda: NAGD(direction="orthogonal"),
 }

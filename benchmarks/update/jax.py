@@ -44,13 +44,19 @@ def measure(report: child.Report) -> None:
         )
 
 
-def _repeated(step: Callable[..., Any], state: Any, gradients: Any) -> Callable[[], None]:
-    """Returns a call that carries the state, which the last call has overwritten, to the next."""
+def _repeated(
+    step: Callable[..., Any], state: Any, gradients: Any, waits: bool = True
+) -> Callable[[], Any]:
+    """Returns a call that carries the state, which the last call has overwritten, to the next.
+
+    It returns the state, when that is there or, if it does not wait, before.
+    """
     compiled = jax.jit(step, donate_argnums=0)
 
-    def call() -> None:
+    def call() -> Any:
         nonlocal state
-        state = jax.block_until_ready(compiled(state, gradients))
+        state = compiled(state, gradients)
+        return jax.block_until_ready(state) if waits else state
 
     return call
 
@@ -59,19 +65,19 @@ def _arrays(shapes: Shapes, value: float) -> list[Any]:
     return [jnp.full(shape, value) for shape in shapes]
 
 
-def _arguments(shapes: Shapes) -> Callable[[], None]:
+def _arguments(shapes: Shapes) -> Callable[[], Any]:
     """What it takes to hand over as many arrays and to get them back."""
     state = _arrays(shapes, 1.0), _arrays(shapes, 0.0)
     return _repeated(lambda state, gradients: state, state, _arrays(shapes, 1e-3))
 
 
-def _optax(shapes: Shapes) -> Callable[[], None]:
+def _optax(shapes: Shapes) -> Callable[[], Any]:
     import optax
 
     return optax_step(_arrays(shapes, 1.0), optax.sgd(0.01, momentum=0.9, nesterov=True))
 
 
-def optax_step(weights: list[Any], rule: Any) -> Callable[[], None]:
+def optax_step(weights: list[Any], rule: Any, waits: bool = True) -> Callable[[], Any]:
     """Returns calls of an update of arrays by a rule of Optax."""
     import optax
 
@@ -81,15 +87,16 @@ def optax_step(weights: list[Any], rule: Any) -> Callable[[], None]:
         return optax.apply_updates(weights, updates), slots
 
     weights = [jnp.copy(array) for array in weights]
-    return _repeated(step, (weights, rule.init(weights)), [1e-3 * array for array in weights])
+    state = weights, rule.init(weights)
+    return _repeated(step, state, [1e-3 * array for array in weights], waits)
 
 
-def keras_step(shapes: Shapes, optimizer: Any) -> Callable[[], None]:
+def keras_step(shapes: Shapes, optimizer: Any) -> Callable[[], Any]:
     """Returns calls of an update of variables of these shapes."""
     return step_of([keras.Variable(array) for array in _arrays(shapes, 1.0)], optimizer)
 
 
-def step_of(variables: list[Any], optimizer: Any) -> Callable[[], None]:
+def step_of(variables: list[Any], optimizer: Any, waits: bool = True) -> Callable[[], Any]:
     """Returns calls of an update of variables."""
     optimizer.build(variables)
 
@@ -99,7 +106,7 @@ def step_of(variables: list[Any], optimizer: Any) -> Callable[[], None]:
 
     # Copies, for the optimizer's own stay its own.
     state = [[jnp.copy(v.value) for v in vs] for vs in (variables, optimizer.variables)]
-    return _repeated(step, tuple(state), [1e-3 * v.value for v in variables])
+    return _repeated(step, tuple(state), [1e-3 * v.value for v in variables], waits)
 
 
 if __name__ == "__main__":
