@@ -2,13 +2,15 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# Else the first of several processes would take most of an accelerator's memory.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import hypothesis
 import keras
 import numpy as np
 import pytest
 
-from tests.support import long
+from tests.support import accelerator, long
 from tests.support.limits import reason
 
 # The same examples on every run, and no deadline: the first call of an operation compiles it. JAX
@@ -23,6 +25,11 @@ hypothesis.settings.load_profile("tests")
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at the marks
 def pytest_collection_modifyitems(items):
     long.mark(items)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("accelerator") and (why := accelerator.missing()):
+        pytest.skip(why)
 
 
 @pytest.fixture(autouse=True)
