@@ -1,9 +1,9 @@
-"""Finds a learning rate, and trains the digits network with one cycle in a third of the epochs.
+"""Finds a learning rate, and trains the digits network with it and with one cycle up to it.
 
 The range test trains with a rising learning rate and suggests one. NAGD then trains three times
 from the same weights: with its default learning rate and with the suggested one, both constant,
-and with one cycle whose peak is the suggested one, in a third of the epochs. A figure shows the
-sweep, the cycle and the losses.
+and with one cycle whose peak is the suggested one. A figure shows the sweep, the cycle and the
+losses.
 
     python examples/one_cycle.py --help
 """
@@ -33,17 +33,15 @@ class Run:
 
 
 class Values(keras.callbacks.Callback):
-    """Notes what each batch was trained with."""
+    """Notes the learning rate of each batch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.learning_rates: list[float] = []
-        self.momenta: list[float] = []
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Reads the optimizer."""
         self.learning_rates.append(float(self.model.optimizer.learning_rate))
-        self.momenta.append(float(self.model.optimizer.momentum))
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -52,9 +50,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__.splitlines()[0] if __doc__ else None,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        "--epochs", type=positive, default=30, help="epochs at a constant rate; a cycle has a third"
-    )
+    parser.add_argument("--epochs", type=positive, default=30, help="epochs of each run")
     parser.add_argument("--batch-size", type=positive, default=32, help="images in a batch")
     parser.add_argument(
         "--suggestion",
@@ -84,14 +80,18 @@ def compiled_model(options: argparse.Namespace, pixels: int, learning_rate: floa
     return model
 
 
-def train(
-    name: str, model: Any, data: Data, options: argparse.Namespace, epochs: int, *used: Any
-) -> Run:
+def train(name: str, model: Any, data: Data, options: argparse.Namespace, *used: Any) -> Run:
     """Trains a model; all see the same batches, epoch by epoch."""
     (x, y), test = data
     began = time.perf_counter()
     history = model.fit(
-        x, y, options.batch_size, epochs, validation_data=test, verbose=0, callbacks=list(used)
+        x,
+        y,
+        options.batch_size,
+        options.epochs,
+        validation_data=test,
+        verbose=0,
+        callbacks=list(used),
     )
     cycle = next((each for each in used if isinstance(each, Values)), None)
     return Run(name, history.history, time.perf_counter() - began, cycle)
@@ -121,11 +121,7 @@ def draw(sweep: callbacks.LearningRateSweep, runs: list[Run], path: Path) -> Non
     cycle = runs[-1].cycle
     assert cycle is not None
     middle.plot(cycle.learning_rates, "C0")
-    middle.set(xlabel="batch", title="one cycle")
-    middle.set_ylabel("learning rate", color="C0")
-    momentum = middle.twinx()
-    momentum.plot(cycle.momenta, "C1")
-    momentum.set_ylabel("momentum", color="C1")
+    middle.set(xlabel="batch", ylabel="learning rate", title="one cycle")
 
     for run, colour in zip(runs, ["C7", "C2", "C0"], strict=True):
         epochs = range(1, len(run.history["loss"]) + 1)
@@ -159,15 +155,14 @@ def main(arguments: list[str] | None = None) -> list[Run]:
         print(f"  {name + ':':<10}{rate:.3g}")
     found = rates[options.suggestion]
 
-    short = max(1, options.epochs // 3)
-    plans: list[tuple[str, float, int, list[Any]]] = [
-        ("constant 0.01", 0.01, options.epochs, []),
-        (f"constant {found:.3g}", found, options.epochs, []),
-        (f"one cycle to {found:.3g}", 0.01, short, [callbacks.OneCycle(found), Values()]),
+    plans: list[tuple[str, float, list[Any]]] = [
+        ("constant 0.01", 0.01, []),
+        (f"constant {found:.3g}", found, []),
+        (f"one cycle to {found:.3g}", 0.01, [callbacks.OneCycle(found), Values()]),
     ]
     runs = [
-        train(name, compiled_model(options, x.shape[1], rate), data, options, epochs, *used)
-        for name, rate, epochs, used in plans
+        train(name, compiled_model(options, x.shape[1], rate), data, options, *used)
+        for name, rate, used in plans
     ]
     print_table(runs)
     path = options.output / "digits_one_cycle.png"
