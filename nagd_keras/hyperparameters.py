@@ -1,7 +1,7 @@
 """One hyperparameter: what it may be, and how an optimizer's attribute reads and sets it.
 
-To add one to an optimizer is to declare it in the class, to take it as an argument, and to use its
-value in the pipeline. It is then checked, live, scheduled, saved and serialized.
+To add one to an optimizer, declare it in the class, take it as an argument, and use its value in
+the pipeline. It is then checked, live, scheduled, saved and serialized.
 """
 
 import inspect
@@ -31,15 +31,15 @@ Settable: TypeAlias = SupportsFloat | Callable[..., Any] | None
 class Hyperparameter:
     """One hyperparameter, as an attribute of an optimizer's class, and what its values may be.
 
-    Read, it gives the value of the next update; set, it changes the number that it was given as.
+    Reading it gives the value of the next update. Setting it changes the number that was given.
 
     Attributes:
-        name: the argument and the attribute that it is known by.
-        supremum: the values allowed are those in [0, supremum).
+        name: the name of the argument and of the attribute.
+        supremum: the allowed values are those in [0, supremum).
         clock: what a schedule is read at: "batches", the finished ones, or "age", counted from 1.
-        scaled: whether to set one that follows a schedule scales the schedule.
+        scaled: whether setting it scales the schedule that it follows.
         optional: whether it may be None.
-        default: what it is where nothing is given.
+        default: its value if none is given.
     """
 
     name: str = ""
@@ -76,9 +76,9 @@ class Hyperparameter:
         """Returns a number as a float, and a schedule or callable as it is.
 
         Raises:
-            TypeError: if it is none of these, or a callable that wants arguments.
-            ValueError: if the number, or what the schedule returns for its first steps, is not a
-                scalar in the allowed range.
+            TypeError: if it is none of these, or a callable that needs arguments.
+            ValueError: if the number is not in the allowed range, or what the schedule returns for
+                its first steps is not a scalar there.
         """
         if value is None and self.optional:
             return None
@@ -128,7 +128,7 @@ class Hyperparameter:
         return found
 
     def check_scalar(self, value: Any, received: str) -> None:
-        """Raises unless `value`, a number or a tensor (symbolic, perhaps), has the shape ()."""
+        """Raises unless `value`, a number or a tensor (even a symbolic one), has the shape ()."""
         shape = static_shape(value)
         if shape is not None and shape != ():
             raise ValueError(
@@ -137,13 +137,13 @@ class Hyperparameter:
             )
 
     def _check_given(self, value: Any, received: str) -> None:
-        """Raises unless what a schedule or a callable gave is in range, as far as it is known."""
+        """Raises unless what a schedule or a callable gave is in range, if its value is known."""
         self.check_scalar(value, received)
         if not is_symbolic(value):
             self.number(value, received)
 
     def given(self, source: Any, step: Callable[[], Any]) -> Any:
-        """Returns what a schedule or a callable gives, checked where it is known."""
+        """Returns what a schedule or a callable gives, and checks it if its value is known."""
         value = source(step()) if isinstance(source, LearningRateSchedule) else source()
         # In a compiled step some versions of Keras cannot print a variable.
         shown = value.path if isinstance(value, keras.Variable) else repr(value)
@@ -152,7 +152,7 @@ class Hyperparameter:
 
 
 def check_no_variable(name: str, value: Any, otherwise: str) -> None:
-    """Raises TypeError for a variable, of which only the present value would be taken."""
+    """Raises TypeError for a variable: only its present value would be used."""
     if isinstance(value, (keras.Variable, *current.native_types)):
         raise TypeError(
             f"`{name}` must not be a variable, whose later changes would be lost. Received: "
@@ -171,7 +171,7 @@ def declared(owner: type) -> dict[str, Hyperparameter]:
 
 
 def value_dtype() -> str:
-    """The dtype that hyperparameters are kept in: never 16 bits, where a momentum of 0.999 is 1."""
+    """The dtype of hyperparameters: never one of 16 bits, in which a momentum of 0.999 is 1."""
     return "float64" if keras.config.floatx() == "float64" else "float32"
 
 

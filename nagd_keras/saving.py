@@ -42,17 +42,17 @@ class DamagedFileError(ValueError):
 def save_model(model: Any, filepath: str | os.PathLike[str]) -> None:
     """Saves a model and its optimizer's state, as `model.save`, in one step.
 
-    The file is written under another name in the same folder, checked and renamed. A process that
-    is killed, or a disk that is full, leaves what was at `filepath` before. One process at a time
-    may write to a path.
+    NAGD writes the file under another name in the same folder, checks it and renames it. If the
+    process is killed, or the disk is full, what was at `filepath` before stays. Only one process at
+    a time may write to a path.
 
     Args:
         model: the Keras model.
         filepath: a path that ends in `.keras`.
 
     Raises:
-        TypeError: for anything but a Keras model.
-        ValueError: for another ending, or an optimizer that could not be loaded again.
+        TypeError: if `model` is not a Keras model.
+        ValueError: for another ending, or an optimizer that Keras could not load again.
         OSError: if the file cannot be written; the message names it.
 
     Example:
@@ -77,7 +77,7 @@ def save_weights(model: Any, filepath: str | os.PathLike[str]) -> None:
         filepath: a path that ends in `.weights.h5`.
 
     Raises:
-        TypeError: for anything but a Keras model.
+        TypeError: if `model` is not a Keras model.
         ValueError: for another ending, or a model that is not built.
         OSError: if the file cannot be written; the message names it.
     """
@@ -86,11 +86,11 @@ def save_weights(model: Any, filepath: str | os.PathLike[str]) -> None:
 
 
 def load_model(filepath: str | os.PathLike[str], **settings: Any) -> Any:
-    """Loads a model, as `keras.saving.load_model`, from a file that is found to be whole.
+    """Loads a model, as `keras.saving.load_model`, after checking that the file is whole.
 
-    Keras reads a file in which bytes have changed as if nothing were the matter. Here all bytes of
-    a `.keras` file are compared with its checksums. An `.h5` file has none: it is seen if it is
-    shorter than it was, or if the optimizer's state has changed.
+    Keras does not notice that bytes of a file have changed. This function compares all bytes of a
+    `.keras` file with its checksums. An `.h5` file has no checksums: the function notices if the
+    file is shorter than it was, or if the optimizer's state has changed.
 
     Args:
         filepath: the path of a `.keras` or `.h5` file.
@@ -112,9 +112,9 @@ def load_model(filepath: str | os.PathLike[str], **settings: Any) -> Any:
 def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) -> None:
     """Loads what `save_weights` saved, as `model.load_weights`: all of it or nothing.
 
-    Where Keras stops half-way, as at a layer of another shape, the variables of the model and of
-    its optimizer get back what they held before. State of the optimizer that does not fit is named
-    in a warning and begins as in a new one.
+    If Keras stops half-way, for example at a layer of another shape, the variables of the model and
+    of its optimizer get back what they held before. If state of the optimizer does not fit, a
+    warning names it, and it begins as in a new optimizer.
 
     Args:
         model: the Keras model, built.
@@ -122,7 +122,7 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
         settings: arguments of `model.load_weights`, such as `skip_mismatch`.
 
     Raises:
-        TypeError: for anything but a Keras model.
+        TypeError: if `model` is not a Keras model.
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, or does not fit the model; the message names it.
     """
@@ -148,12 +148,12 @@ def load_weights(model: Any, filepath: str | os.PathLike[str], **settings: Any) 
 def _save_beside(
     model: Any, filepath: str | os.PathLike[str], beside: Mapping[str, np.ndarray]
 ) -> None:
-    """Saves what `save_weights` does, and arrays that no variable holds, in the same one step.
+    """Saves what `save_weights` saves, and further arrays, in the same one step.
 
     Args:
         model: the Keras model, built.
         filepath: a path that ends in `.weights.h5`.
-        beside: the arrays, of one dimension and of dtypes that HDF5 has, by name.
+        beside: the arrays by name. Each has one dimension and a dtype that HDF5 knows.
 
     Raises:
         OSError: if the file cannot be written; the message names it.
@@ -173,8 +173,7 @@ def _save_beside(
 def _load_beside(filepath: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Returns the arrays that `_save_beside` wrote; none if another function wrote the file.
 
-    Raises:
-        FileNotFoundError, ValueError: as `check` does.
+    Raises what `check` raises.
     """
     path = Path(filepath)
     check(path)
@@ -188,7 +187,7 @@ def _load_beside(filepath: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def check(filepath: str | os.PathLike[str]) -> None:
-    """Compares a file with what it says of itself: `.keras` its checksums, `.h5` its length.
+    """Checks that a file is whole: a `.keras` file by its checksums, an `.h5` file by its length.
 
     Args:
         filepath: the path of a file that ends in `.keras` or `.h5`.
@@ -220,8 +219,8 @@ def check(filepath: str | os.PathLike[str]) -> None:
 def _check_model(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(
-            f"A Keras model is wanted. Received: {model!r} (of type {type(model).__name__}). The "
-            "model comes first, then the path."
+            f"The first argument must be a Keras model. Received: {model!r} (of type "
+            f"{type(model).__name__}). Pass the model first, then the path."
         )
 
 
@@ -247,7 +246,7 @@ def _written(
             error.errno,
             # HDF5 adds lines about its own affairs.
             f"The model could not be saved at {path}: {str(error).partition(os.linesep)[0]}. What "
-            "was there before is there still. Free some space, or choose another folder",
+            "was there before is still there. Free some space, or choose another folder",
         ) from error
     finally:
         with suppress(OSError):  # It is not there if all went well, or the folder is read-only.
@@ -255,7 +254,7 @@ def _written(
 
 
 def _optimizers(model: Any) -> list[Any]:
-    """Returns the optimizers of a model, which may have others than the one it is compiled with."""
+    """Returns all optimizers of a model, the one it is compiled with and any others."""
     found = [getattr(model, "optimizer", None), *vars(model).values()]
     known = {id(each): each for each in found if isinstance(each, keras.optimizers.Optimizer)}
     return list(known.values())
@@ -269,8 +268,8 @@ def _variables(model: Any) -> list[Any]:
 def _check_space(folder: Path, model: Any, more: int) -> None:
     """Raises OSError if a disk has no space for the model's weights and state, and more bytes.
 
-    HDF5 writes last when a file is closed. Where the disk is full then, it leaves the process in
-    a state in which it crashes sooner or later.
+    HDF5 writes when it closes a file. If the disk is full then, the process crashes sooner or
+    later.
     """
     needed = sum(
         np.dtype(v.dtype).itemsize * math.prod(v.shape) + _OVERHEAD for v in _variables(model)

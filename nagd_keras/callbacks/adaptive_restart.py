@@ -16,34 +16,34 @@ _NAME = "AdaptiveRestart"
 
 
 class AdaptiveRestart(keras.callbacks.Callback):
-    r"""Resets the momentum of NAGD whenever the objective got worse.
+    r"""Resets the momentum of NAGD whenever the objective gets worse.
 
     $$f(\theta_{t}) > f(\theta_{t-1}) + \text{min\_delta} \implies
       s \leftarrow 0,\ \text{age} \leftarrow 0$$
 
-    The function scheme of O'Donoghue & Candès, on the means over epochs, or over every n batches.
-    With it the rate of the best momentum is found without knowing the condition number. The loss
-    of a batch is that of the point before its update, so that of full batches a rise is seen an
-    update late; `NAGD(restart=...)` looks at the gradient instead, within the update. The objective
-    that was compared last is kept with the optimizer's state; `fit` from epoch 0 begins without
-    one. Callbacks that save the model, such as BackupAndRestore, must stand after this one in the
-    list.
+    This is the function scheme of O'Donoghue & Candès, on the means over epochs, or over every n
+    batches. It finds the rate of the best momentum without knowing the condition number. The loss
+    of a batch is that of the point before its update, so with full batches this callback sees a
+    rise one update late. `NAGD(restart=...)` looks at the gradient instead, within the update.
+
+    The optimizer's state holds the objective that was compared last; `fit` from epoch 0 begins
+    without one. Callbacks that save the model, such as BackupAndRestore, must stand after this one
+    in the list.
 
     Args:
         monitor: the name of the objective in the logs.
         mode: `"min"`, `"max"`, or `"auto"`, which tells from the name whether it should fall.
         min_delta: how much worse it must get, in $[0, \infty)$.
-        every_n_batches: None to compare at the end of every epoch, or the number of batches over
-            which the objective is averaged and after which it is compared. Keras' logs are means
-            since the epoch's begin, in float32; those of the n batches follow from them if all
-            batches are of the same size, and what their rounding can explain, some $10^{-7}$ times
-            the number of batches, is taken for no change. What is left at the end of an epoch is
-            not compared.
+        every_n_batches: None to compare at the end of every epoch, or n, to compare the means over
+            n batches. Keras' logs are means since the epoch began, in float32. The means over n
+            batches follow from them if all batches have the same size. A change that the rounding
+            can explain, some $10^{-7}$ times the number of batches, counts as none. Batches left
+            over at the end of an epoch are not compared.
         verbose: 1 prints a line for each restart, 0 does not.
 
     Raises:
         TypeError, ValueError: for an argument out of its range; before training starts, if the
-            optimizer is not a NAGD, or there is another AdaptiveRestart.
+            optimizer is not a NAGD, or if there is another AdaptiveRestart.
 
     Example:
         >>> import keras
@@ -100,7 +100,7 @@ class AdaptiveRestart(keras.callbacks.Callback):
             )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Begins new means, and in epoch 0 without an earlier objective."""
+        """Begins new means, and in epoch 0 forgets the earlier objective."""
         self._mean, self._executions = RunningMean(), Executions(self.every_n_batches)
         optimizer = nagd_of(self.model, type(self).__name__)
         notes = notes_of(optimizer, _NAME)

@@ -1,4 +1,4 @@
-"""A callback that saves training after each epoch, and resumes it when it was interrupted."""
+"""A callback that saves training after each epoch, and resumes it after an interruption."""
 
 import os
 import re
@@ -23,41 +23,40 @@ _NAME = re.compile(r"epoch-([0-9]+)\.weights\.h5")
 class Backup(keras.callbacks.Callback):
     """Resumes a fit that was killed, at whatever moment, from its last whole epoch.
 
-    As `keras.callbacks.BackupAndRestore`, which writes its two files in place and one after the
-    other: killed in between, it leaves a file that cannot be read, or weights of another epoch than
-    the number that stands beside them. Here one file holds an epoch, with the number in its name;
-    it is there when it is whole (see `nagd_keras.saving`). A file that is damaged later is left out
-    with a warning, and the one before it is used.
+    `keras.callbacks.BackupAndRestore` writes two files in place, one after the other. If the
+    process is killed in between, a file cannot be read, or the weights and the number of the epoch
+    do not fit together. This callback writes one file for an epoch, with the number in its name,
+    and the file appears only when it is whole (see `nagd_keras.saving`). If a file is damaged
+    later, the callback warns and uses the one before it.
 
-    The fit that is resumed must be called as before, with the same model, data and `epochs`. It
-    ends with the same bits: besides the weights and the optimizer's state, a backup holds
+    Call the resumed fit as before, with the same model, data and `epochs`. It ends with the same
+    bits, since a backup holds, besides the weights and the optimizer's state,
 
-    - the random state of Python, NumPy, PyTorch and Keras, seed generators of layers included, so
+    - the random state of Python, NumPy, PyTorch and Keras, with the seed generators of layers, so
       that arrays are shuffled, and units dropped, as they would have been. TensorFlow shuffles the
       arrays of `fit` by a seed: call `keras.utils.set_random_seed` before, in each process;
     - what the other callbacks of the list know, such as `wait` and `best` of EarlyStopping,
-      ReduceLROnPlateau and ModelCheckpoint: their public attributes that have changed since the fit
-      began, hold numbers, text, arrays or lists of them, and do not have the name of an argument of
-      the constructor.
+      ReduceLROnPlateau and ModelCheckpoint. These are the public attributes that have changed since
+      the fit began, hold numbers, text, arrays or lists of them, and are not named like an argument
+      of the constructor.
 
-    It does not hold the order, or the place, of data that come in order of themselves, such as a
-    `tf.data` pipeline that shuffles, a generator, or `steps_per_epoch` that cut an epoch short. Let
-    the order of an epoch depend on nothing but its number, as in the second example. Put this
-    callback after those that change something at the end of epochs. When a fit ends, the backups
-    are deleted.
+    A backup does not hold the order, or the place, of data that bring their own order: a `tf.data`
+    pipeline that shuffles, a generator, or `steps_per_epoch` that cut an epoch short. Let the order
+    of an epoch depend only on its number, as in the second example. Put this callback after those
+    that change something at the end of epochs. When a fit ends, the callback deletes the backups.
 
     Args:
-        folder: where to keep the backups; for one training run alone.
-        keep: how many to keep, at least 1; the older ones are deleted.
-        verbose: 1 prints a line where training resumes, 0 does not.
+        folder: the folder of the backups, for this training run only.
+        keep: the number of backups to keep, at least 1; older ones are deleted.
+        verbose: 1 prints a line when training resumes, 0 does not.
 
     Attributes:
-        epochs_done: with how many epochs training begins that are done; a loop of one's own begins
-            with the epoch of this number.
+        epochs_done: the number of epochs that were done before training began. In your own loop,
+            begin with the epoch of this number.
 
     Raises:
-        TypeError, ValueError: for an argument out of its range; where it resumes, for a model that
-            was built by its first batch, and cannot be built without one.
+        TypeError, ValueError: for an argument out of its range; on resuming, for a model that its
+            first batch built, and that cannot be built without one.
 
     Example:
         >>> import keras, tempfile
@@ -166,7 +165,7 @@ class Backup(keras.callbacks.Callback):
         resumption.set_randomness(model, beside["randomness"])
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Has the callbacks after this one, which have begun now, remember what they knew."""
+        """Restores what the callbacks after this one knew, now that they have begun."""
         for place, each in enumerate(self._others):
             if any(each is x for x in self._to_come):
                 self._begun[place] = resumption.attributes(each)
@@ -193,7 +192,7 @@ class Backup(keras.callbacks.Callback):
         self._delete_all_but(self.keep)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Deletes the backups, which are of no use after a fit that has ended."""
+        """Deletes the backups, which nobody needs after a fit has ended."""
         private.start_at(self.model, None)
         self._others, self._begun = [], []
         self._delete_all_but(0)

@@ -1,4 +1,4 @@
-"""The batches of an experiment, cut from arrays without touching anybody's random numbers."""
+"""The batches of an experiment, cut from arrays without touching any global random state."""
 
 from itertools import chain, islice
 from types import GeneratorType
@@ -19,7 +19,7 @@ class Batches(keras.utils.PyDataset):
         """Takes the arrays of `fit`, and cuts `steps` batches from them.
 
         Raises:
-            TypeError, ValueError: if the arrays do not fit together, or the batch size is none.
+            TypeError, ValueError: if the arrays do not fit together, or for a bad batch size.
         """
         super().__init__()
         if y is None and sample_weight is not None:
@@ -100,7 +100,7 @@ def arguments_of_fit(
 
 
 def first_inputs(x: Any) -> tuple[Any, Any]:
-    """Returns the inputs of the first batch of a dataset, and the dataset, which still has it.
+    """Returns the inputs of the first batch of a dataset, and the dataset with that batch.
 
     Raises:
         ValueError: if there are no batches.
@@ -109,7 +109,7 @@ def first_inputs(x: Any) -> tuple[Any, Any]:
     first = list(islice(batches, 1))
     if not first:
         raise ValueError(
-            "The model is not built, and these data have no batch that tells its shapes. "
+            "The model is not built, and these data have no batch to tell its shapes. "
             f"Received: {x!r}. Call the model on a batch before find_learning_rate."
         )
     inputs = keras.utils.unpack_x_y_sample_weight(first[0])[0]

@@ -1,4 +1,4 @@
-"""Lending a model for an experiment: afterwards it is as it was."""
+"""Borrowing a model for an experiment: afterwards it is as it was."""
 
 import contextlib
 import random
@@ -17,12 +17,12 @@ from nagd_keras.tensors import tensor
 
 @contextlib.contextmanager
 def borrowed(model: Any) -> Iterator[Any]:
-    """Gives a built model, with a built optimizer, back as it was, after an exception too.
+    """Gives a built model, with a built optimizer, back as it was, even after an exception.
 
-    Restored are all of Keras' variables (weights, statistics of normalization, seed generators,
+    It restores all of Keras' variables (weights, statistics of normalization, seed generators,
     metrics, optimizers), what else a NAGD keeps, what `fit` sets on the model, and the random
     generators of Python, NumPy and, where Keras draws from them, PyTorch. Meanwhile each execution
-    is one step, since Keras lets callbacks act only between them.
+    is one step, since Keras lets callbacks act only between executions.
     """
     held = [*model.variables, *model.metrics_variables]
     beside = []

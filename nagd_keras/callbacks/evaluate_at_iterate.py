@@ -14,18 +14,18 @@ from nagd_keras.nagd import NAGD
 
 @contextlib.contextmanager
 def at_iterate(model: Any) -> Iterator[Any]:
-    r"""Has the variables of a model hold the iterate $\theta_t = w_t - s_t$ for a while.
+    r"""Makes the variables of a model hold the iterate $\theta_t = w_t - s_t$ in a `with` block.
 
-    At the end, after an exception too, they hold the look-ahead point again, to the bit. Variables
-    that are set meanwhile are taken for the new iterate. Nested uses do nothing. If something else
-    than training has set the variables before, such as the averages of `use_ema` at the end of
-    `fit`, they are no look-ahead point, and there is no iterate to be found.
+    At the end, even after an exception, they hold the look-ahead point again, to the bit. If you
+    set variables in the block, their values count as the new iterate. Nested uses do nothing. If
+    something other than training has set the variables before, such as the averages of `use_ema` at
+    the end of `fit`, they are not the look-ahead point, and there is no iterate to find.
 
     Args:
         model: a model that is compiled with NAGD.
 
     Raises:
-        TypeError, ValueError: if it is not.
+        TypeError, ValueError: if the model is not compiled with NAGD.
 
     Example:
         >>> import keras
@@ -55,32 +55,31 @@ def at_iterate(model: Any) -> Iterator[Any]:
 class EvaluateAtIterate(keras.callbacks.Callback):
     r"""Within `fit`, validates and saves at the iterate, and trains at the look-ahead point.
 
-    Nesterov's theorems speak of the iterate $\theta_t$; Keras trains, and would evaluate and save,
-    the look-ahead point $w_t = \theta_t + s_t$. With this callback the model's variables hold the
-    iterate while `fit` validates, and from the end of an epoch until the next one begins. Training
-    has the same bits as without it.
+    Nesterov's theorems speak of the iterate $\theta_t$. Keras trains the look-ahead point
+    $w_t = \theta_t + s_t$, and would evaluate and save it. With this callback the model's variables
+    hold the iterate while `fit` validates, and from the end of an epoch until the next one begins.
+    Training has the same bits as without it.
 
-    Put it first in the list of callbacks. At the end of an epoch those after it find the iterate,
-    and those before it the look-ahead point: ModelCheckpoint, Backup and EarlyStopping, which
-    should save and remember what was evaluated, must stand after it. A model that was saved so
-    trains on to the bit: its optimizer knows the look-ahead point too, to which this callback
-    goes when an epoch begins, and `model.optimizer.swap_to_lookahead()` at any time. When `fit`
-    ends, the model holds the look-ahead point again; or what EarlyStopping restores, whose
-    displacements are those of the last epoch: before training on from there, or looking for its
-    iterate, call `model.optimizer.reset_momentum()`.
+    Put it first in the list of callbacks. At the end of an epoch, callbacks after it find the
+    iterate, and callbacks before it the look-ahead point. ModelCheckpoint, Backup and EarlyStopping
+    should save and remember what was evaluated, so they must stand after it. A model that they save
+    trains on to the bit: its optimizer also knows the look-ahead point. This callback goes there
+    when an epoch begins, and `model.optimizer.swap_to_lookahead()` at any time.
 
-    AdaptiveRestart and DivergenceGuard may stand anywhere; but where AdaptiveRestart compares
-    epochs and stands after this callback, training goes on from the iterate that was evaluated,
-    and not, as without this callback, from the look-ahead point. What is saved within an epoch, as
-    by `ModelCheckpoint(save_freq=100)`, is the look-ahead point, whose loss the batches have. The
-    averages of `use_ema` are in the model when `fit` ends, as without this callback; it does not
-    go with SwapEMAWeights.
+    When `fit` ends, the model holds the look-ahead point again, or what EarlyStopping restores. In
+    the second case the displacements are those of the last epoch: call
+    `model.optimizer.reset_momentum()` before you train on or look for the iterate.
 
-    An `evaluate` or a `predict` that another callback calls, or that is called outside `fit`, sees
-    what the variables hold. Pass it `callbacks=[EvaluateAtIterate()]`, or call it
-    `with at_iterate(model):`. If `fit` or `evaluate` fails, the variables may still hold the
-    iterate, and the optimizer knows the way back, as above. A swap is a pass over the variables;
-    while they hold the iterate, one copy of them is kept.
+    AdaptiveRestart and DivergenceGuard may stand anywhere. If AdaptiveRestart compares epochs and
+    stands after this callback, training goes on from the iterate that was evaluated; without this
+    callback it goes on from the look-ahead point. Within an epoch, `ModelCheckpoint(save_freq=100)`
+    saves the look-ahead point, whose loss the batches have. When `fit` ends, the model holds the
+    averages of `use_ema`, as without this callback. It does not go with SwapEMAWeights.
+
+    An `evaluate` or `predict` outside `fit`, or within another callback, sees what the variables
+    hold. Pass it `callbacks=[EvaluateAtIterate()]`, or call it in `with at_iterate(model):`. If
+    `fit` or `evaluate` fails, the variables may still hold the iterate; go back as above. A swap is
+    a pass over the variables. While they hold the iterate, the optimizer keeps one copy of them.
 
     Raises:
         TypeError: before training starts, if the optimizer is not a NAGD.
@@ -111,11 +110,11 @@ class EvaluateAtIterate(keras.callbacks.Callback):
         check(self)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Goes to the look-ahead point, also from what was loaded or an earlier fit left."""
+        """Goes to the look-ahead point, also from what a load or an earlier fit has left."""
         self._optimizer().swap_to_lookahead()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Goes to the look-ahead point, also if an evaluation failed and a callback went on."""
+        """Goes to the look-ahead point, also after an evaluation that failed in a callback."""
         if nagd_of(self.model, type(self).__name__).at_iterate:
             self._optimizer().swap_to_lookahead()
 

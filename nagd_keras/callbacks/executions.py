@@ -1,4 +1,4 @@
-"""How many batches of an epoch are done when Keras says that some are."""
+"""How many batches of an epoch are done when Keras tells a callback of one."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from typing import Any
 class Executions:
     """Counts the batches of an epoch.
 
-    With `steps_per_execution` Keras tells callbacks the last batch of an execution when it ends;
-    its older versions tell them the first.
+    With `steps_per_execution`, Keras tells callbacks the last batch of an execution when it ends;
+    older versions of Keras tell them the first.
     """
 
     def __init__(self, every: int | None = None) -> None:
-        """Begins an epoch, in which every n-th batch is to be told, or none."""
+        """Begins an epoch. `every`: n to tell every n-th batch, or None to tell none."""
         self._every = every
         self._first = self._told = 0
 
@@ -23,8 +23,8 @@ class Executions:
         """Returns the number of batches that are done at the end of the execution.
 
         Args:
-            callback: that of Keras which was told, and knows model and fit.
-            batch: what it was told.
+            callback: the callback of Keras that was told, and knows model and fit.
+            batch: the batch that it was told.
         """
         if batch > self._first:
             return batch + 1

@@ -45,41 +45,42 @@ def find_learning_rate(
     Three parts, each with the model's own optimizer, loss and step, from its present weights and
     with the optimizer at rest:
 
-    1. A sweep. Batch $i$ of $n$ is trained with $\min \cdot (\max / \min)^{i / (n - 1)}$. It shows
-       where the loss explodes. Its curve is what is returned and plotted.
+    1. A sweep. Batch $i$ of $n$ trains with $\min \cdot (\max / \min)^{i / (n - 1)}$. This shows
+       where the loss explodes. The function returns this curve.
     2. A finer sweep of $n$ batches through the three decades below. A tenth of the learning rate
-       with the smallest smoothed loss is the candidate. Where the loss does not fall clearly, two
-       more sweeps with other batches follow, and the median is the candidate.
+       with the smallest smoothed loss is the candidate. If the loss does not fall clearly, two more
+       sweeps with other batches follow, and the median is the candidate.
     3. Trials. The candidate trains for $n$ batches, and so does a third of it. As long as the third
-       ends lower, it is the candidate. The last one is suggested if the loss fell by more than
-       three standard errors; otherwise the optimizer's default is, with a warning.
+       ends lower, it becomes the candidate. The function suggests the last candidate if its loss
+       fell by more than three standard errors. Otherwise it warns, and suggests the optimizer's
+       default.
 
-    Then the model gets back what it had: weights, optimizer state, metrics, statistics of
-    normalization, seed generators, what it was compiled with, and the random generators of Python,
-    NumPy and, where Keras draws from them, PyTorch. So it does after an error or an interruption.
-    Not given back are a `tf.Variable` of the model's own, the batches of a generator, the random
-    state within a `tf.data` pipeline, and Keras' global seed generator.
+    Then the model gets back what it had, even after an error or an interruption: weights, optimizer
+    state, metrics, statistics of normalization, seed generators, what it was compiled with, and the
+    random generators of Python, NumPy and, where Keras draws from them, PyTorch. It does not get
+    back a `tf.Variable` of its own, the batches of a generator, the random state within a `tf.data`
+    pipeline, or Keras' global seed generator.
 
-    Data that cannot be gone through again, such as a generator, allow the first part alone.
+    Data that can be read only once, such as a generator, allow only the first part.
 
     Args:
-        model: a compiled model whose optimizer's learning rate can be set. One of NAGD's that
-            follows a schedule is scaled; the schedule must not be 0 at its present steps.
+        model: a compiled model whose optimizer's learning rate can be set. If it follows a
+            schedule, NAGD scales the schedule, which must not be 0 at its present steps.
         x: the inputs, of shape (samples, ...), in any form that the model's `fit` takes. Arrays
-            are cut into full batches. A `fit` of the model's own, such as KerasHub's, gets them as
-            they are, and cuts and orders them itself.
+            are cut into full batches. If the model has a `fit` of its own, as KerasHub's have, it
+            gets the arrays as they are, and cuts and orders them itself.
         y: the targets, of shape (samples, ...), if `x` does not bring them.
         min: the first learning rate, in $(0, \infty)$.
         max: the last learning rate, larger than `min`.
-        steps: $n$, the number of batches of each part, at least 2. Data that are shorter are gone
-            through again, but for a generator, with whose last batch the test ends.
+        steps: $n$, the number of batches of each part, at least 2. Shorter data are read again;
+            with a generator, the test ends at its last batch.
         batch_size: the size of the batches that arrays are cut into; 32 if None.
         stop_at: the test ends when the smoothed loss exceeds this multiple of its smallest value
             (if that is positive), or when the loss is not finite; larger than 1.
         smoothing: the factor of the old average in the smoothed loss, in [0, 1).
         sample_weight: the weights of the samples, of shape (samples,), for arrays.
         class_weight: the weights of the classes, as in `fit`.
-        seed: of the order in which arrays are gone through; data of other forms keep theirs.
+        seed: the seed of the order of the samples of arrays. Other data keep their order.
         verbose: 1 shows a progress bar, 0 does not.
 
     Returns:

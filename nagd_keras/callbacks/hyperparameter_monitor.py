@@ -23,19 +23,19 @@ class HyperparameterMonitor(keras.callbacks.Callback):
     $\|s_{t+1}\|$ over all variables. History, CSVLogger, TensorBoard and the progress bar then
     show them. Callbacks that log must stand after this one in the list.
 
-    A value is that of the end of the epoch or batch: a number that is set is the one that the last
-    update used; of a schedule it is the value that the next update will use.
+    A value is that at the end of the epoch or batch. A number is the one that the last update used;
+    a schedule's value is the one that the next update will use.
 
     Args:
-        every_n_batches: None for the logs of epochs only, or the number of batches after which
-            they are put into the logs of a batch as well.
-        norms: whether to add the two norms. That of the gradient, of the last update before
-            clipping, costs a pass over the gradients, in later fits too (see
-            `NAGD.tracks_gradient_norm`); the training step is compiled again for it.
+        every_n_batches: None for the logs of epochs only, or n, for the logs of every n-th batch
+            as well.
+        norms: whether to add the two norms. The gradient's is that of the last update, before
+            clipping. It costs a pass over the gradients, in later fits too (see
+            `NAGD.tracks_gradient_norm`), and Keras compiles the training step again for it.
 
     Raises:
-        TypeError, ValueError: for an argument out of its range; before training starts, if norms
-            are wanted of another optimizer than NAGD, or of several replicas.
+        TypeError, ValueError: for an argument out of its range; before training starts, if `norms`
+            is set and the optimizer is not a NAGD, or there are several replicas.
 
     Example:
         >>> import keras

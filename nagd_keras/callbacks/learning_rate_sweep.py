@@ -30,7 +30,7 @@ class LearningRateSweep:
         learning_rates: the learning rates that were tried, rising; shape (n,).
         losses: the loss of each batch, before its update; shape (n,).
         smoothed_losses: their exponential moving average, corrected for its start; shape (n,).
-        suggestion: what finer sweeps and trials led to, or None without any.
+        suggestion: the result of finer sweeps and trials, or None without any.
     """
 
     learning_rates: np.ndarray
@@ -45,14 +45,14 @@ class LearningRateSweep:
 
     @property
     def is_sure(self) -> bool:
-        """Whether a trial showed that the model trains with what is suggested."""
+        """Whether a trial showed that the model trains with the suggested rate."""
         return self.suggestion is not None and self.suggestion.is_sure
 
     @property
     def falls(self) -> bool:
-        """Whether the smoothed loss fell by more than twice what the losses of batches scatter.
+        """Whether the smoothed loss fell by more than twice the scatter of the batches' losses.
 
-        By about the scatter it falls and rises of itself, and the suggestions mean nothing.
+        If it fell by less, that may be chance, and the suggestions mean nothing.
         """
         losses, smoothed = self.losses[self._fall()], self.smoothed_losses[self._fall()]
         if len(losses) < 2:
@@ -62,17 +62,17 @@ class LearningRateSweep:
         return bool(np.max(smoothed) - smoothed[-1] > 2 * scatter)
 
     def _fall(self) -> slice:
-        """Returns the way to the smallest smoothed loss.
+        """Returns the steps up to the smallest smoothed loss.
 
-        The first tenth of the steps is left out, where the average still holds few losses.
+        It leaves out the first tenth, where the average still holds few losses.
         """
         return slice(len(self.losses) // 10, int(np.argmin(self.smoothed_losses)) + 1)
 
     @property
     def minimum(self) -> float:
-        """A tenth of the learning rate at which the smoothed loss was smallest, if that was tried.
+        """A tenth of the learning rate at which the smoothed loss was smallest.
 
-        Otherwise the smallest that was.
+        If that is below the smallest rate that was tried, it is that one.
         """
         tenth = float(self.learning_rates[np.argmin(self.smoothed_losses)]) / 10
         return max(tenth, float(self.learning_rates[0]))
@@ -89,9 +89,9 @@ class LearningRateSweep:
     def valley(self) -> float:
         """The learning rate half way down the longest fall of the smoothed loss.
 
-        The longest fall is the longest subsequence of falling losses, so that noise does not end
-        it. The rule is fastai's. It is the most careful of the three: a sweep that begins far
-        below the rates that train makes it smaller.
+        The longest fall is the longest subsequence of falling losses, so noise does not end it.
+        This is fastai's rule, and the most careful of the three: a sweep that begins far below the
+        rates that train makes it smaller.
         """
         losses = self.smoothed_losses
         length, previous = np.ones(len(losses), int), np.full(len(losses), -1)

@@ -7,11 +7,11 @@ import keras
 
 
 def listed_with(callback: Any) -> list[Any]:
-    """Returns all callbacks of the list that one stands in, in their order, while it trains.
+    """Returns all callbacks of the list that holds this one, in their order, while it trains.
 
-    Keras tells a callback its model and the settings of the fit, but not its neighbours. So the
-    list is looked for among Python's objects, the young ones first, since `fit` has just made it.
-    A callback that stands in none is alone.
+    Keras tells a callback its model and the settings of the fit, but not its neighbours. So this
+    looks for the list among Python's objects, the young ones first, since `fit` has just made it.
+    A callback without a list is alone.
     """
     for generation in range(3):
         for each in reversed(gc.get_objects(generation)):
@@ -23,7 +23,7 @@ def listed_with(callback: Any) -> list[Any]:
 def _is_in(callback: Any, listed: Any) -> bool:
     """Whether a callback is in a list, and not only in that of another fit.
 
-    Another thread may be making the list, which lacks its attributes then.
+    Another thread may be making the list, which then lacks its attributes.
     """
     params = getattr(listed, "params", None)
     same_fit = params is callback.params or not (params or callback.params)

@@ -1,4 +1,4 @@
-"""What a callback must remember from epoch to epoch, kept where it is saved."""
+"""What callbacks must remember from epoch to epoch, kept with the state that is saved."""
 
 import warnings
 from typing import Any
@@ -7,15 +7,15 @@ from nagd_keras.nagd import NAGD
 
 
 def notes_of(optimizer: Any, who: str) -> dict[str, Any]:
-    """Returns the notes of a callback, of JSON's kinds, to be read and changed.
+    """Returns the notes of a callback, of JSON's kinds, to read and change.
 
-    They are saved with the state of a NAGD; of another optimizer nothing is.
+    A NAGD saves them with its state; another optimizer saves nothing.
     """
     return optimizer._state.notes.of(who) if isinstance(optimizer, NAGD) else {}
 
 
 def warn_if_behind(notes: dict[str, Any], epoch: int, who: str) -> None:
-    """Warns if, where an epoch begins, the epoch that was noted last is not the one before."""
+    """Warns at the beginning of an epoch if the last noted epoch is not the one before."""
     if notes.get("epoch") == epoch - 2:
         warnings.warn(
             f"Training goes on in epoch {epoch + 1} from a state that was saved before {who} "

@@ -15,19 +15,19 @@ from nagd_keras.tensors import number
 class MomentumScheduler(keras.callbacks.Callback):
     r"""Sets the momentum at the beginning of every epoch.
 
-    The twin of `keras.callbacks.LearningRateScheduler`. The momentum of the epoch's updates is
-    put into the logs as `momentum`.
+    It is the twin of `keras.callbacks.LearningRateScheduler`. The logs get the momentum of the
+    epoch's updates as `momentum`.
 
     Args:
-        schedule: a pure function `schedule(epoch, momentum) -> float`, or `schedule(epoch)`, from
-            the epoch (counted from 0) and the present momentum to a number in [0, 1). One of the
-            epoch alone is also tried at the last epoch, before training starts.
+        schedule: a pure function `schedule(epoch, momentum) -> float`, or `schedule(epoch)`, of
+            the epoch, counted from 0, and the present momentum. It returns a number in [0, 1). A
+            function of the epoch alone is also tried at the last epoch, before training starts.
         verbose: 1 prints a line for each epoch, 0 does not.
 
     Raises:
-        TypeError: if `schedule` is no function; before training starts, if the optimizer has no
-            momentum that can be set, or a momentum is no number.
-        ValueError: if a momentum is not in [0, 1), where it is used or tried.
+        TypeError: if `schedule` is not a function; before training starts, if the optimizer has no
+            momentum that can be set, or a momentum is not a number.
+        ValueError: if a momentum that is used or tried is not in [0, 1).
 
     Example:
         >>> import keras

@@ -13,7 +13,7 @@ _FALLING = ("loss", "error", "mse", "mae", "mape", "msle", "crossentropy", "dive
 
 
 def checked_monitor(monitor: Any) -> str:
-    """Returns a name; raises TypeError for anything else."""
+    """Returns the name of a quantity; raises TypeError if it is not text."""
     if not isinstance(monitor, str):
         raise TypeError(f"`monitor` must be a name in the logs. Received: monitor={monitor!r}.")
     return monitor
@@ -44,7 +44,7 @@ def rises(monitor: str) -> bool | None:
 
 
 class Monitored:
-    """A quantity in the logs; warns once, as Keras does, where it is not there."""
+    """A quantity in the logs; warns once, as Keras does, if the logs lack it."""
 
     def __init__(self, monitor: str, who: str) -> None:
         """Takes the name in the logs, and the name of the callback that reads it."""
@@ -69,7 +69,7 @@ class Monitored:
 
 
 class RunningMean:
-    """Takes apart the mean since the epoch's begin that Keras puts into the logs of a batch."""
+    """Takes apart Keras' logs of a batch, which are means since the epoch began."""
 
     def __init__(self) -> None:
         """Begins an epoch."""
@@ -80,7 +80,7 @@ class RunningMean:
         """Returns the mean over the batches since the last call.
 
         Args:
-            batches: the batches since the epoch's begin, all taken to be of the same size.
+            batches: the number of batches since the epoch began, all of the same size.
             mean: the mean over all of them.
         """
         count, total = self._count, self._sum
@@ -88,7 +88,7 @@ class RunningMean:
         return (self._sum - total) / (batches - count)
 
     def rounding(self) -> float:
-        """Returns how far apart two such means may be that are the same.
+        """Returns how far rounding may move two equal means apart.
 
         Keras sums in float32: each of the n additions of a window is wrong by up to a unit
         roundoff of the sum, and the mean at either end by one of its own. Over n, that is at most

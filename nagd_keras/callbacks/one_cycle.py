@@ -1,4 +1,4 @@
-"""One cycle of the learning rate and, if asked for, against it, of the momentum."""
+"""One cycle of the learning rate and, on request, of the momentum against it."""
 
 import warnings
 from collections.abc import Sequence
@@ -28,40 +28,40 @@ _AT_ONCE = 1024  # steps whose values are computed together: one by one would co
 
 
 class OneCycle(keras.callbacks.Callback):
-    r"""Lets the learning rate rise to a peak and fall to nearly 0, over the whole fit.
+    r"""Raises the learning rate to a peak and lowers it to nearly 0, over the whole fit.
 
-    From `peak / initial_divisor` it rises to the peak and falls to `peak / initial_divisor /
+    It rises from `peak / initial_divisor` to the peak and falls to `peak / initial_divisor /
     final_divisor`, along the half waves of `nagd_keras.schedules.OneCycle`. The values are those of
     PyTorch's `OneCycleLR` with the same settings.
 
-    `OneCycle()` needs no number: the peak is the optimizer's own learning rate, and the optimizer
-    has it again when the fit ends, so that the next fit begins as this one did. A fit that was
-    killed and is resumed has the same peak. With a number or a `LearningRateSweep`, the last value
-    of the cycle stays.
+    `OneCycle()` needs no number: the peak is the optimizer's own learning rate. The optimizer gets
+    it back when the fit ends, so the next fit begins as this one did. A fit that was killed and
+    resumed has the same peak. With a number or a `LearningRateSweep`, the last value of the cycle
+    stays.
 
-    The cycle is the running `fit`, all of its epochs. With `total_steps` it is that many batches of
-    the optimizer (`optimizer.iterations`, unless gradients are accumulated), over several fits.
+    The cycle spans all epochs of the running `fit`. With `total_steps` it spans that many batches
+    of the optimizer (`optimizer.iterations`, unless gradients are accumulated), over several fits.
     A `DivergenceGuard` that lowers the learning rate lowers the rest of the cycle.
 
     Keras lets callbacks act only between executions: with `steps_per_execution`, give the
     optimizer a schedule instead. ReduceLROnPlateau and LearningRateScheduler have no effect beside
-    this callback, and EarlyStopping may end it at a high learning rate: a warning says so.
+    this callback, and EarlyStopping may end it at a high learning rate; a warning says so.
 
     Args:
-        max_learning_rate: the peak, in $(0, \infty)$; a `LearningRateSweep`, whose `suggested` it
-            is then; or None for the optimizer's own learning rate.
-        total_steps: the length of the cycle in batches, or None for that of the running `fit`,
-            whose number of batches must then be known; a loop of one's own needs it. After it the
-            last values hold; a fit that goes on beyond it warns.
-        momentum: the largest and the smallest momentum, in [0, 1): it falls while the learning rate
-            rises, and rises while that falls. None leaves the momentum alone; then any optimizer
-            with a learning rate will do.
+        max_learning_rate: the peak, in $(0, \infty)$; a `LearningRateSweep`, for its `suggested`;
+            or None, for the optimizer's own learning rate.
+        total_steps: the length of the cycle in batches. None: that of the running `fit`, whose
+            number of batches must be known. Your own loop must give a number. After the cycle the
+            last values hold, and a fit that goes on warns.
+        momentum: the largest and the smallest momentum, in [0, 1). The momentum falls while the
+            learning rate rises, and rises while it falls. None leaves the momentum alone; then any
+            optimizer with a learning rate will do.
         warm_up_fraction: the fraction of the cycle in which the learning rate rises, in (0, 1).
         initial_divisor: the peak divided by the first learning rate, at least 1.
         final_divisor: the first learning rate divided by the last one, in $(0, \infty)$.
         anneal: `"cosine"` or `"linear"`.
-        three_phase: whether the way down is as long as the way up; what is left of the cycle then
-            leads from the first learning rate to the last. Needs `warm_up_fraction` ≤ 1/2.
+        three_phase: whether the way down is as long as the way up. The rest of the cycle then leads
+            from the first learning rate to the last. Needs `warm_up_fraction` ≤ 1/2.
 
     Raises:
         TypeError, ValueError: for an argument out of its range; before training starts, for a
@@ -157,7 +157,7 @@ class OneCycle(keras.callbacks.Callback):
         params = self.params or {}
         if "epochs" not in params or "steps" not in params:
             raise ValueError(
-                "OneCycle stands in no fit, and cannot tell how many batches there will be. "
+                "OneCycle is not in a fit, and cannot tell how many batches there will be. "
                 f"Received: total_steps=None, params={self.params}. Pass total_steps to OneCycle, "
                 "or epochs and steps to the CallbackList."
             )
@@ -190,7 +190,7 @@ class OneCycle(keras.callbacks.Callback):
             )
 
     def _begin(self) -> None:
-        """Makes the schedules: now, since other callbacks may bring a state when training begins.
+        """Makes the schedules, after other callbacks may have loaded a state.
 
         Raises:
             ValueError: if the optimizer's own learning rate is 0, and is to be the peak.
@@ -253,7 +253,7 @@ class OneCycle(keras.callbacks.Callback):
                 logs["momentum"] = number(optimizer.momentum)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Gives the optimizer its own learning rate again, if that was the peak."""
+        """Gives the optimizer its own learning rate back, if that was the peak."""
         if self._own:
             synchronize(self.model)
             self._own.give_back(self._left)

@@ -17,7 +17,7 @@ def optimizer_of(model: Any) -> Any:
 
     Raises:
         ValueError: if the model is not compiled with an optimizer, or a hyperparameter was set on
-            what is wrapped around it, where it is lost.
+            the wrapper, which ignores it.
     """
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
@@ -43,7 +43,7 @@ def nagd_of(model: Any, who: str) -> NAGD:
     """Returns the model's optimizer if it is a NAGD.
 
     Raises:
-        TypeError: if it is another.
+        TypeError: if it is another optimizer.
         ValueError: if there is none.
     """
     optimizer = optimizer_of(model)
@@ -56,11 +56,11 @@ def nagd_of(model: Any, who: str) -> NAGD:
 
 
 def build(model: Any, inputs: Any = None) -> None:
-    """Builds the optimizer, if that is not done, of a model that is built.
+    """Builds the optimizer of a built model, unless it is built already.
 
     Args:
         model: a compiled model.
-        inputs: the inputs of a batch, to build the model with.
+        inputs: the inputs of a batch, to build the model from if it is not built.
     """
     with _scope(model):
         if not model.built and inputs is not None:
@@ -70,9 +70,9 @@ def build(model: Any, inputs: Any = None) -> None:
 
 
 def bring_to_rest(model: Any) -> None:
-    """Gives a model's optimizer, which is built, the state of one that has made no step.
+    """Gives a model's built optimizer the state of one that has made no step.
 
-    Hyperparameters stay, and the positions of a NAGD's schedules.
+    Hyperparameters and the positions of a NAGD's schedules stay.
     """
     optimizer = optimizer_of(model)
     with _scope(model):
@@ -100,7 +100,7 @@ def _scope(model: Any) -> AbstractContextManager[Any]:
 
 
 def track_gradient_norm(model: Any, who: str) -> None:
-    """Has the model's NAGD keep the norm of its gradient from the next step on.
+    """Makes the model's NAGD keep the norm of its gradient from the next step on.
 
     Raises:
         TypeError: if the optimizer is not a NAGD.
@@ -123,7 +123,7 @@ def finished_batches(optimizer: Any) -> int:
 def synchronize(model: Any) -> None:
     """Makes the model's variables current, and lets what is assigned to them take effect.
 
-    On JAX `fit` carries the state itself, and gives it back only when it is asked to.
+    On JAX `fit` carries the state itself, and gives it back only on request.
     """
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
@@ -132,11 +132,11 @@ def synchronize(model: Any) -> None:
 def check_settable(optimizer: Any, name: str, who: str, otherwise: str = "") -> None:
     """Raises unless a hyperparameter can be set while the optimizer trains.
 
-    `keras.optimizers.SGD.momentum` is a Python number: what is assigned to it after the first step
-    was compiled is ignored in silence.
+    `keras.optimizers.SGD.momentum` is a Python number: Keras silently ignores what is assigned to
+    it after the first step was compiled.
 
     Raises:
-        TypeError: if it cannot, or follows a schedule or a callable.
+        TypeError: if it cannot be set, or follows a schedule or a callable.
     """
     attribute = getattr(type(optimizer), name, None)
     is_live = isinstance(attribute, Hyperparameter) or getattr(attribute, "fset", None) is not None

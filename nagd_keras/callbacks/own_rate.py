@@ -1,4 +1,4 @@
-"""The learning rate that an optimizer has of its own, while a callback sets others."""
+"""The optimizer's own learning rate, while a callback sets others."""
 
 import math
 from typing import Any
@@ -10,14 +10,19 @@ _SAME = 1e-6  # The variable that holds the learning rate has the digits of a fl
 
 
 class OwnRate:
-    """Knows what the learning rate is without the callback, and gives it back.
+    """Knows the learning rate without the callback, and gives it back.
 
-    With a NAGD that is kept with the optimizer's state: a run that was killed leaves a learning
-    rate of the callback's, which the next run must not take for the optimizer's own.
+    A NAGD keeps it with its state: a run that was killed leaves the callback's learning rate, which
+    the next run must not take for the optimizer's own.
     """
 
     def __init__(self, optimizer: Any, who: str) -> None:
-        """Reads it; takes the name of the callback."""
+        """Reads the learning rate.
+
+        Args:
+            optimizer: the optimizer.
+            who: the name of the callback.
+        """
         self._optimizer, self._notes = optimizer, notes_of(optimizer, who)
         now = number(optimizer.learning_rate)
         if not math.isclose(now, self._notes.get("set", math.nan), rel_tol=_SAME):
@@ -25,7 +30,7 @@ class OwnRate:
         self.value = float(self._notes["own"])
 
     def set(self, rate: float) -> None:
-        """Sets another for now."""
+        """Sets another one for now."""
         self._optimizer.learning_rate = rate
         self._notes["set"] = rate
 

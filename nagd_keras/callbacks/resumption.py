@@ -1,4 +1,4 @@
-"""What a fit goes by besides the weights and the state of its optimizer, read and set."""
+"""What a fit depends on besides the weights and the state of its optimizer, read and set."""
 
 import copy
 import inspect
@@ -23,11 +23,11 @@ def call_on(model: Any, shapes: Any) -> None:
     """Calls a model on inputs without values, of the shapes of its first batch.
 
     Args:
-        model: the model, which is built then.
-        shapes: what its `get_build_config` returned, a dictionary or None, through JSON perhaps.
+        model: the model; the call builds it.
+        shapes: what its `get_build_config` returned, a dictionary or None, perhaps through JSON.
 
     Raises:
-        ValueError: if it cannot be called so.
+        ValueError: if the model cannot be called like this.
     """
     try:
         if "input_shape" in (shapes or {}):
@@ -38,9 +38,9 @@ def call_on(model: Any, shapes: Any) -> None:
             model(**{name.rpartition("_")[0]: _tensors(shape) for name, shape in named})
     except Exception as error:  # Of the model's own code.
         raise ValueError(
-            "Backup cannot build this model again, which was built by its first batch, from that "
-            f"batch's shapes alone. Received: {shapes}, and {type(error).__name__}: {error}. Build "
-            "the model before fit: begin it with a keras.Input, or call it on a batch."
+            "Backup cannot build this model again from the shapes of its first batch, which built "
+            f"it. Received: {shapes}, and {type(error).__name__}: {error}. Build the model before "
+            "fit: begin it with a keras.Input, or call it on a batch."
         ) from error
 
 
@@ -59,17 +59,17 @@ _OF_ONE_FIT = keras.callbacks.History, keras.callbacks.ProgbarLogger
 
 
 def remembers(callback: Any) -> bool:
-    """Whether a callback is another's, which loses what it knows with the process.
+    """Whether a callback loses what it knows with the process.
 
-    What those of this package must remember is saved with the optimizer's state.
+    This package's callbacks keep theirs with the optimizer's state.
     """
     return not hasattr(callback, "fit_roles") and not isinstance(callback, _OF_ONE_FIT)
 
 
 def attributes(callback: Any) -> dict[str, Any]:
-    """Returns copies of the public attributes of a callback that are plain, and no settings.
+    """Returns copies of a callback's public attributes that are plain, but not its settings.
 
-    Those that have the name of an argument of its constructor are settings.
+    An attribute is a setting if it is named like an argument of the constructor.
     """
     settings = {"params", "model"}
     for each in type(callback).__mro__:
@@ -85,9 +85,9 @@ def attributes(callback: Any) -> dict[str, Any]:
 def all_attributes(
     callbacks: Iterable[Any], begun: Iterable[Mapping[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Returns what callbacks know by the names of their classes, in their order.
+    """Returns what callbacks know, by the names of their classes, in their order.
 
-    What has not changed since the fit began is no knowledge: data, or the end of a time limit.
+    It leaves out what has not changed since the fit began: data, or the end of a time limit.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for each, before in zip(callbacks, begun, strict=True):
@@ -108,7 +108,7 @@ def _same(a: Any, b: Any) -> bool:
 def set_attributes(
     callbacks: Sequence[Any], kept: dict[str, list[dict[str, Any]]], some: Sequence[Any]
 ) -> None:
-    """Sets attributes of some of the callbacks, whose place is that among all of their class."""
+    """Sets the attributes of some callbacks, found by their places among all of their class."""
     queues = {name: iter(each) for name, each in kept.items()}
     for callback in callbacks:
         mine = next(queues.get(type(callback).__name__, iter(())), {})
@@ -160,7 +160,7 @@ def numbers(model: Any) -> list[dict[str, float]]:
 
 
 def set_numbers(model: Any, kept: Sequence[dict[str, float]]) -> None:
-    """Sets the numbers that `numbers` returned, as far as an optimizer has them."""
+    """Sets those of the numbers from `numbers` that an optimizer has."""
     for used, values in zip(_used(model), kept, strict=False):
         for name in used.keys() & values.keys():
             used[name].assign(values[name])

@@ -14,7 +14,7 @@ from nagd_keras.tensors import number
 
 
 class StopAtTolerance(keras.callbacks.Callback):
-    r"""Stops training where the gradient, or the progress of the loss, has become small.
+    r"""Stops training when the gradient, or the progress of the loss, has become small.
 
     An epoch $k$ is calm if at least one of the given conditions holds:
 
@@ -22,10 +22,10 @@ class StopAtTolerance(keras.callbacks.Callback):
       |f_k - f_{k-1}| \le \text{relative\_loss\_change} \cdot \max(|f_k|, |f_{k-1}|)$$
 
     Training stops after `patience` calm epochs in a row. $g$ is the gradient of the epoch's last
-    update over all variables, before clipping: that of the objective if an epoch is one batch,
-    and a noisy estimate of it otherwise. $f$ is the logs' `loss`. The count and the last loss are
-    kept with the optimizer's state (of NAGD); `fit` from epoch 0 begins with none. Callbacks that
-    save the model, such as BackupAndRestore, must stand after this one in the list.
+    update over all variables, before clipping. If an epoch is one batch, it is the objective's;
+    otherwise it is a noisy estimate. $f$ is the logs' `loss`. NAGD's state holds the count and the
+    last loss; `fit` from epoch 0 begins with none. Callbacks that save the model, such as
+    BackupAndRestore, must stand after this one in the list.
 
     Args:
         gradient_norm: None, or the tolerance of the gradient's L2 norm, in $[0, \infty)$. Needs
@@ -110,7 +110,7 @@ class StopAtTolerance(keras.callbacks.Callback):
                 print(f"\nEpoch {epoch + 1}: StopAtTolerance stops, as {reason}.")
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Forgets the calm epochs that it stopped at: a fit that goes on has its patience again."""
+        """Forgets the calm epochs after a stop: a fit that goes on has its patience again."""
         if self._has_stopped:
             self._notes.pop("waited", None)
 

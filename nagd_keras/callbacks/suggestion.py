@@ -22,11 +22,11 @@ def suggested(
     """Returns the learning rate to train with.
 
     Args:
-        first: the sweep through all learning rates, which says where the loss explodes.
-        run: trains with learning rates, until the smoothed loss exceeds so many times its
-            smallest, and with the batches of so many-th repeat.
-        steps: the batches of each run.
-        default: the learning rate if the data give no answer.
+        first: the sweep through all learning rates, which shows where the loss explodes.
+        run: a function of learning rates, of the multiple of the smallest smoothed loss at which
+            to stop, and of the number of the repeat, which chooses the batches. It trains.
+        steps: the number of batches of each run.
+        default: the learning rate to suggest if the data give no answer.
     """
     last = float(first.learning_rates[-1])
     low = max(last / WIDTH, float(first.learning_rates[0]))
@@ -52,7 +52,7 @@ def suggested(
 
 
 def untried(first: LearningRateSweep, default: float) -> Suggestion:
-    """Returns the learning rate where the data allow no more than the first sweep."""
+    """Returns the learning rate if the data allow only the first sweep."""
     why = "the data cannot be gone through again"
     if first.falls:
         return Suggestion(first.minimum, False, f"not tried: {why}")
@@ -60,7 +60,7 @@ def untried(first: LearningRateSweep, default: float) -> Suggestion:
 
 
 class _Trial:
-    """What came of a short training run."""
+    """The result of a short training run."""
 
     def __init__(self, rate: float, losses: np.ndarray, untrained: np.ndarray) -> None:
         self.rate, self._number, self._before = rate, len(losses), float(np.mean(untrained))
@@ -77,7 +77,7 @@ class _Trial:
         self.falls = fall / error if error > 0 else float(np.copysign(np.inf, fall))
 
     def said(self) -> str:
-        """Says it."""
+        """Returns it in words."""
         if self.level == np.inf:
             return f"the loss exploded in {self._number} batches with {self.rate:.3g}"
         return (

@@ -1,4 +1,4 @@
-"""Training with a learning rate of its own for each batch."""
+"""Training each batch with another learning rate."""
 
 import math
 import warnings
@@ -59,7 +59,7 @@ class Sweep(keras.callbacks.Callback):
             self._stop()
 
     def all_losses(self) -> np.ndarray:
-        """Returns the losses, with an infinite one if it ended at one that was not finite."""
+        """Returns the losses, with infinity at the end if the sweep did not get through."""
         is_broken = len(self._losses) < len(self._rates)
         return np.array([*self._losses, math.inf] if is_broken else self._losses)
 
@@ -69,10 +69,10 @@ class Sweep(keras.callbacks.Callback):
             self._progress.update(len(self._losses), finalize=True)
 
     def result(self) -> LearningRateSweep:
-        """Returns what was found; warns if the data ended before the test did.
+        """Returns the sweep; warns if the data ended before the test did.
 
         Raises:
-            ValueError: if that is not enough to suggest anything.
+            ValueError: if there are too few losses to suggest anything.
         """
         done, steps = len(self._losses), len(self._rates)
         ended = "" if self.is_over else f" The data ended after {done} of {steps} batches."

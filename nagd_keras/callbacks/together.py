@@ -1,4 +1,4 @@
-"""Callbacks that fight: one check of all that are in the list, when training begins."""
+"""Callbacks that fight: one check of the whole list, when training begins."""
 
 import math
 import warnings
@@ -67,7 +67,7 @@ _ORDERS = {
 
 
 def check(callback: Any) -> None:
-    """Checks all callbacks that are listed with one of this package; the first of these does.
+    """Checks all callbacks of the list; only the first one of this package does it.
 
     Warns of callbacks that make each other useless.
 
@@ -84,7 +84,7 @@ def check(callback: Any) -> None:
 
 
 def roles_of(callback: Any) -> Collection[str]:
-    """Returns what a callback does, as far as others may fight with it."""
+    """Returns what a callback does that others may fight with."""
     if hasattr(callback, "fit_roles"):
         return callback.fit_roles  # type: ignore[no-any-return]
     if isinstance(callback, of_keras.LearningRateScheduler):
@@ -117,7 +117,7 @@ _OF_KERAS: dict[type, Sequence[str]] = {
 
 
 def refused(listed: Sequence[Any], optimizer: Any) -> Iterator[str]:
-    """Says what cannot be meant of the callbacks in a list."""
+    """Yields messages about callbacks that exclude each other."""
     for role, way_out in _ALONE.items():
         names = [_name(each) for each in _with(role, listed)]
         if len(names) > 1:
@@ -134,7 +134,7 @@ def refused(listed: Sequence[Any], optimizer: Any) -> Iterator[str]:
 
 
 def doubtful(listed: Sequence[Any], params: dict[str, Any]) -> Iterator[str]:
-    """Says which callbacks in a list make others useless, and where to put what.
+    """Yields messages about callbacks that make others useless, and says where to put them.
 
     Args:
         listed: the callbacks, in their order.

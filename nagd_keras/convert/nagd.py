@@ -12,22 +12,22 @@ from nagd_keras.state.matching import paths_of
 def from_nagd(optimizer: NAGD, variables: Iterable[Any], **changes: Any) -> NAGD:
     """Returns a NAGD for other variables, with the state of those that stayed.
 
-    For a model that gets a new head, or loses a layer, or is to be trained on with other settings.
-    A variable has stayed if it is the same object. If none is, as in a model that was made again,
-    those have stayed whose layers have the same names. Displacements, and averages and accumulated
-    gradients where both optimizers have them, are kept. A new variable
-    begins with displacement zero, no accumulated gradient, and itself as its average. Counters and
-    hyperparameters go on as they are, what is excluded from weight decay too.
+    Use it when a model gets a new head, loses a layer, or trains on with other settings. A variable
+    has stayed if it is the same object. If none is, as in a model that was made again, a variable
+    has stayed if its layer has the same name. It keeps its displacement, and its average and
+    accumulated gradient if both optimizers have them. A new variable begins with displacement zero,
+    no accumulated gradient, and itself as its average. Counters, hyperparameters and exclusions
+    from weight decay go on as they are.
 
     Args:
-        optimizer: the NAGD, built; it is left as it is. Train with one of the two only.
+        optimizer: the NAGD, built. It stays as it is; train with only one of the two.
         variables: the variables to train from now on, mostly `model.trainable_variables`.
-        changes: arguments of `NAGD` that are to be others than before.
+        changes: arguments of `NAGD` to change.
 
     Raises:
-        TypeError: if the first argument is no NAGD, or for an unknown change.
-        ValueError: if it is not built, while the variables hold the iterate, if none of the
-            variables stayed, or if one with the same path has another shape.
+        TypeError: if the first argument is not a NAGD, or for an unknown change.
+        ValueError: if the NAGD is not built, if the variables hold the iterate, if no variable
+            stayed, or if one with the same path has another shape.
 
     Example:
         >>> import keras
@@ -47,14 +47,14 @@ def from_nagd(optimizer: NAGD, variables: Iterable[Any], **changes: Any) -> NAGD
     """
     if not isinstance(optimizer, NAGD):
         raise TypeError(
-            f"The state of a NAGD is wanted. Received: a {type(optimizer).__name__}. For Keras' "
-            "SGD there is `from_keras_sgd`; of a LossScaleOptimizer, pass `inner_optimizer`."
+            f"The optimizer must be a NAGD. Received: a {type(optimizer).__name__}. For Keras' "
+            "SGD, use `from_keras_sgd`; of a LossScaleOptimizer, pass `inner_optimizer`."
         )
     variables = optimizer._state.natives.as_keras(variables)
     if not optimizer.built:
         raise ValueError(
             "A NAGD that is not built has no state to keep. Received: one that knows no variables. "
-            "Train with it, load its state, or make a new one."
+            "Train with it first, load its state, or make a new one."
         )
     check_at_lookahead(optimizer)
     places = _stayed(optimizer, variables)

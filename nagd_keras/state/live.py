@@ -35,10 +35,10 @@ class Hyperparameters:
         """Takes what `Hyperparameter.checked` returned for each.
 
         Args:
-            optimizer: whose hyperparameters they are.
-            kinds: what was declared, by name.
+            optimizer: the optimizer that has them.
+            kinds: the declarations, by name.
             given: the values, by name.
-            scalars: where numbers are kept.
+            scalars: the optimizer's scalars, which keep the numbers.
         """
         self._optimizer, self.kinds, self._scalars = optimizer, kinds, scalars
         self.sources: dict[str, Any] = {}
@@ -98,7 +98,7 @@ class Hyperparameters:
         """Sets the number of a hyperparameter, which takes effect in the next update.
 
         Raises:
-            TypeError: if it was not given as a number, or `value` is none.
+            TypeError: if it was not given as a number, or `value` is not a number.
             ValueError: if `value` is out of range.
         """
         kind, source = self.kinds[name], self.sources[name]
@@ -133,10 +133,11 @@ class Hyperparameters:
             )
 
     def _lower_to(self, kind: Hyperparameter, value: Any) -> None:
-        """Scales a schedule, so that it has a value now, which is not above the present one.
+        """Scales a schedule so that it gives `value` now, which must not be above the present one.
 
-        Who lowers, as ReduceLROnPlateau does, means a fraction of all that is to come. Who raises
-        means the number itself, as LearningRateScheduler does, and would get it once.
+        A caller that lowers the learning rate, like ReduceLROnPlateau, means a fraction of all that
+        is to come. A caller that raises it, like LearningRateScheduler, means the number itself,
+        and would get it only once.
         """
         if is_symbolic(value):  # Inside a compiled step nothing is known yet.
             own, factor = self._own(kind), self._scalars[kind.factor]
@@ -156,7 +157,7 @@ class Hyperparameters:
         self.scale_to(kind.name, value)
 
     def scale_to(self, name: str, value: float) -> None:
-        """Sets a number, or scales a schedule, so that it has a value now.
+        """Sets a number, or scales a schedule so that it gives `value` now.
 
         Raises:
             ValueError: for a schedule that is 0 now, or a value out of range.
@@ -181,13 +182,13 @@ class Hyperparameters:
         self._scalars[kind.factor].assign(ratio)
 
     def _own(self, kind: Hyperparameter) -> Any:
-        """Returns what a schedule gives now, not scaled."""
+        """Returns what a schedule gives now, without its factor."""
         return tensor(kind.given(self.sources[kind.name], partial(self._step, kind)))
 
     def scale_of(self, name: str) -> Scalar | None:
-        """Returns what a hyperparameter can be multiplied by: the number, or a schedule's factor.
+        """Returns what scaling a hyperparameter multiplies: the number, or a schedule's factor.
 
-        None where a callable gives it.
+        None if a callable gives it.
         """
         places = {"number": name, "schedule": self.kinds[name].factor}
         place = places.get(self.given_as(name))
@@ -217,10 +218,10 @@ class Hyperparameters:
         }
 
     def config(self) -> dict[str, Any]:
-        """Returns what stands for each in an optimizer's config, live numbers as they are now.
+        """Returns each as an optimizer's config has it, live numbers as they are now.
 
         Raises:
-            ValueError: for a schedule or a callable that Keras would not load again.
+            ValueError: for a schedule or a callable that Keras could not load again.
         """
         return {
             name: source if source is None or isinstance(source, float) else loadable(name, source)
@@ -228,7 +229,7 @@ class Hyperparameters:
         }
 
     def as_given(self) -> dict[str, Any]:
-        """Returns each as the optimizer could be given it, live numbers as they are now."""
+        """Returns each as an argument of the optimizer, live numbers as they are now."""
         return {
             name: shortest(self._scalars[name].numpy()) if source is self._scalars else source
             for name, source in self.sources.items()
@@ -237,19 +238,19 @@ class Hyperparameters:
     def load(
         self, now: Mapping[str, float], began: Mapping[str, float], everything: bool
     ) -> list[str]:
-        """Takes the numbers of a saved state, except those that are chosen here.
+        """Takes the numbers of a saved state, except those that were chosen here.
 
-        A number that both began with, and that nothing has set here but another load, becomes what
-        it was when it was saved: callbacks may have changed it. Another one was chosen here, and
-        stays.
+        A number is taken if both optimizers began with it, and nothing but another load has set it
+        here: callbacks may have changed it before it was saved. Any other number was chosen here,
+        and stays.
 
         Args:
             now: the saved numbers, among others.
-            began: what these were when their optimizer was made, if that is known.
+            began: these numbers when their optimizer was made, if they are known.
             everything: whether to take all.
 
         Returns:
-            In words, what stays and was another one.
+            In words, each number that stays and differs from the saved one.
         """
         stay = []
         for name, here in self.as_given().items():

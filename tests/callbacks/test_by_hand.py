@@ -73,7 +73,7 @@ def test_a_cycle_of_given_length():
 
 
 def test_a_cycle_of_a_fit_needs_one():
-    with pytest.raises(ValueError, match=r"stands in no fit.*Pass total_steps to OneCycle"):
+    with pytest.raises(ValueError, match=r"is not in a fit.*Pass total_steps to OneCycle"):
         loop(OneCycle(0.1))
     _, (rates, _) = loop(OneCycle(0.1), epochs=2, steps=STEPS)
     assert rates[0] == pytest.approx(0.1 / 25)

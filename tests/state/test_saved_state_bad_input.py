@@ -569,6 +569,6 @@ def test_places_that_are_none(name, tmp_path):
 
 @pytest.mark.parametrize("use", [saving.save_model, saving.save_weights, saving.load_weights])
 def test_what_is_no_model(use, tmp_path):
-    with pytest.raises(TypeError, match="A Keras model is wanted"):
+    with pytest.raises(TypeError, match="must be a Keras model"):
         use("model.keras", tmp_path / "model.weights.h5")
     assert not list(tmp_path.iterdir())
