@@ -1,4 +1,4 @@
-"""What arguments must be: those of the optimizer, schedules, callbacks and conversions."""
+"""Checks of arguments: those of the optimizer, schedules, callbacks and conversions."""
 
 import inspect
 import numbers
@@ -48,8 +48,8 @@ def count(name: str, given: Any, least: int = 1) -> int:
     """Returns an integer that is at least `least`.
 
     Raises:
-        TypeError: if it is no integer.
-        ValueError: if it is too small, or beyond the 32 bits that steps have.
+        TypeError: if it is not an integer.
+        ValueError: if it is too small, or beyond the 32 bits of a step.
     """
     said = f"`{name}` must be an integer in [{least}, 2^31). Received: {name}={given!r}"
     if isinstance(given, bool) or not isinstance(given, numbers.Integral):
@@ -66,11 +66,7 @@ def optional(check: Callable[..., Number], name: str, given: Any, **limits: floa
 
 
 def choice(name: str, given: Any, allowed: Sequence[Choice]) -> Choice:
-    """Returns one of the values that are allowed.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """Returns one of the allowed values; raises ValueError for another."""
     if given not in allowed:
         words = ", ".join(map(repr, allowed))
         raise ValueError(f"`{name}` must be one of {words}. Received: {name}={given!r}.")
@@ -86,7 +82,7 @@ def call_of(made: Any) -> str:
 
 
 def takes(function: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether a function can be called with these arguments, as far as it tells."""
+    """Whether a function takes these arguments; True if it does not tell."""
     try:
         inspect.signature(function).bind(*arguments)
     except TypeError:
@@ -97,18 +93,14 @@ def takes(function: Callable[..., Any], *arguments: Any) -> bool:
 
 
 def boolean(name: str, given: Any) -> bool:
-    """Returns True or False; raises TypeError for anything else."""
+    """Returns True or False; raises TypeError for another value."""
     if not isinstance(given, bool):
         raise TypeError(f"`{name}` must be True or False. Received: {name}={given!r}.")
     return given
 
 
 def verbosity(given: Any) -> int:
-    """Returns 0 or 1, for a callback that prints or does not.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """Returns 1 for a callback that prints, or 0; raises ValueError for another value."""
     return int(choice("verbose", given, (0, 1)))
 
 
@@ -116,8 +108,8 @@ def expressions(name: str, given: Any) -> list[re.Pattern[str]]:
     """Returns regular expressions from a sequence of text.
 
     Raises:
-        TypeError: if it is none.
-        ValueError: for a text that is no regular expression.
+        TypeError: if it is not such a sequence.
+        ValueError: for a text that is not a regular expression.
     """
     if isinstance(given, str) or not all(isinstance(pattern, str) for pattern in given):
         raise TypeError(
@@ -130,8 +122,8 @@ def patterns(name: str, given: Any, values: str) -> dict[str, Any]:
     """Returns a copy of a dictionary whose keys are regular expressions.
 
     Raises:
-        TypeError: if it is no mapping from text; the message says that it is one to `values`.
-        ValueError: for a text that is no regular expression.
+        TypeError: if it is not a mapping from text; the message says that it maps to `values`.
+        ValueError: for a text that is not a regular expression.
     """
     if not isinstance(given, Mapping) or not all(isinstance(pattern, str) for pattern in given):
         raise TypeError(
@@ -148,6 +140,6 @@ def _expression(name: str, pattern: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise ValueError(
-            f"`{name}` takes regular expressions. Received: {pattern!r}, which is none: {error}. "
-            "Use `re.escape` for plain text."
+            f"`{name}` takes regular expressions. Received: {pattern!r}, which is not one: "
+            f"{error}. Use `re.escape` for plain text."
         ) from error

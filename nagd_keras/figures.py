@@ -1,4 +1,4 @@
-"""Matplotlib, which is wanted only where something is drawn."""
+"""Matplotlib, which only drawing needs."""
 
 from typing import Any
 

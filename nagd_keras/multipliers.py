@@ -11,8 +11,8 @@ def checked_multipliers(multipliers: Any) -> dict[str, float] | None:
     """Returns a copy of {regular expression: factor} with the factors as floats; None stays None.
 
     Raises:
-        TypeError: if it is no mapping from text to numbers.
-        ValueError: for a text that is no regular expression, or a factor outside [0, infinity).
+        TypeError: if it is not a mapping from text to numbers.
+        ValueError: for a text that is not a regular expression, or a factor outside [0, infinity).
     """
     if multipliers is None:
         return None
@@ -31,11 +31,7 @@ def matched(multipliers: Mapping[str, float] | None, variables: Sequence[Any]) -
 
 
 def check_found(multipliers: Mapping[str, float] | None, variables: Sequence[Any]) -> None:
-    """Compares the patterns with the paths of the variables.
-
-    Raises:
-        ValueError: if a pattern is found in no path at all.
-    """
+    """Raises ValueError if a pattern is found in no variable's path."""
     paths = _paths(variables)
     for pattern in multipliers or {}:
         if not any(re.search(pattern, path) for path in paths):

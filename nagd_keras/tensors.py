@@ -1,4 +1,4 @@
-"""What numbers, tensors and variables have in common over Keras' backends."""
+"""Numbers, tensors and variables, alike on all of Keras' backends."""
 
 import math
 from collections.abc import Iterable

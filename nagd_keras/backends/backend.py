@@ -15,13 +15,13 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Backend:
-    """The plain answers; a backend's own class has those that are others.
+    """The plain answers; each backend's own class overrides some.
 
     Attributes:
-        writes_in_place: whether variables are written in place, or get new values, which a
-            condition then has as its results.
+        writes_in_place: whether variables are written in place. Otherwise they get new values,
+            which are then the results of a condition.
         knows_rows: whether gradients of embeddings tell which rows a batch looked up.
-        native_types: the classes of the backend's own variables, if it has some.
+        native_types: the classes of the backend's own variables, if it has any.
     """
 
     writes_in_place = False
@@ -35,7 +35,7 @@ class Backend:
     # Variables
 
     def shared(self, native: Any) -> Any:
-        """Returns a Keras variable that shares the memory of a native one, where there is such."""
+        """Returns a Keras variable that shares the memory of one of the backend's own."""
         raise NotImplementedError
 
     def assign(self, variable: Any, value: Any) -> None:
@@ -57,8 +57,8 @@ class Backend:
 
         Args:
             condition: a boolean tensor.
-            then: what is called where it holds.
-            otherwise: what is called elsewhere.
+            then: the function to call if it holds.
+            otherwise: the function to call if it does not.
             variables: all that the two read or set.
         """
         if not is_symbolic(condition):
@@ -91,8 +91,8 @@ class Backend:
     def reader(self, variables: Sequence[Any], checked: Sequence[Any]) -> Reader:
         """Returns a function that returns the variables' values, and whether others are finite.
 
-        The values are not the training's: its steps may write over the memory of a variable's, or
-        give it away. Whether others are finite is told by their sums, which may overflow.
+        The values outlive the steps of the training, which may overwrite the memory of a variable,
+        or give it away. The sums of the others tell whether they are finite, and may overflow.
         """
         return partial(_read, variables, checked)
 
@@ -102,10 +102,10 @@ class Backend:
         """Returns a gradient as the update takes it: a tensor, or rows that are there once.
 
         Args:
-            gradient: what Keras hands over.
-            shape: that of the variable.
+            gradient: the gradient from Keras.
+            shape: the shape of the variable.
             rows: whether the update can take rows.
-            lazy: whether it asks for them, however small the table.
+            lazy: whether it asks for rows, however small the table.
         """
         return dense(gradient, shape)
 
@@ -118,19 +118,19 @@ class Backend:
         return values
 
     def after(self, gradients: Sequence[Any]) -> AbstractContextManager[Any]:
-        """A context in which operations, though they do not use gradients, wait for them.
+        """A context whose operations wait for the gradients, even if they do not use them.
 
-        A compiled step of TensorFlow runs what it can, in whatever order. Where the data are at an
-        end, which only an iterator of unknown length finds out, that is all that needs no data.
+        A compiled step of TensorFlow runs what it can, in any order. When an iterator of unknown
+        length finds that the data are at an end, it runs everything that needs no data.
         """
         return nullcontext()
 
     def device_of(self, variable: Any) -> str:
-        """Returns the name of the device that a variable is on, where that matters."""
+        """Returns the name of a variable's device, if that matters."""
         return ""
 
     def has_rows(self, gradient: Any) -> bool:
-        """Whether a gradient has some rows of its variable only."""
+        """Whether a gradient has only some rows of its variable."""
         return False
 
     def rows_of(self, variable: Any, gradient: Any) -> Any:
@@ -144,48 +144,44 @@ class Backend:
     # Replicas and compiled steps
 
     def unconverted(self, method: Method) -> Method:
-        """Returns a method that TensorFlow's AutoGraph, where it is at work, leaves as it is."""
+        """Returns a method that TensorFlow's AutoGraph leaves as it is."""
         return method
 
     def lifted(self) -> AbstractContextManager[Any]:
-        """A context that does its work at once, though a step is being compiled."""
+        """A context that does its work at once, even while a step is compiled."""
         return nullcontext()
 
     def can_lift(self) -> bool:
-        """Whether variables can be set at once here, though a step is being compiled, perhaps."""
+        """Whether variables can be set at once here, even while a step is compiled."""
         return not in_stateless_scope()
 
     def several_replicas(self) -> bool:
-        """Whether this is a step of one of several replicas, which have shares of a gradient."""
+        """Whether this is a step of one of several replicas, each with a share of a gradient."""
         return False
 
     def summed_over_replicas(self, gradients: list[Any]) -> list[Any]:
-        """Returns gradients, or where several replicas have shares of them, their sums."""
+        """Returns gradients, or their sums if several replicas have shares of them."""
         return gradients
 
     def check_in_replica(self, built: bool) -> None:
-        """Raises where an optimizer cannot apply gradients.
+        """Raises if an optimizer cannot apply gradients here.
 
         Raises:
-            ValueError: in the scope of a `tf.distribute` strategy, but outside of its replicas; in
-                a compiled step of several replicas if the optimizer is not built.
+            ValueError: in the scope of a `tf.distribute` strategy, but outside its replicas; in a
+                compiled step of several replicas, if the optimizer is not built.
         """
 
     def check_scope(self, strategy: Any, variables: Sequence[Any]) -> None:
-        """Raises unless variables are of a `tf.distribute` strategy.
-
-        Raises:
-            ValueError: if one is not.
-        """
+        """Raises ValueError unless all variables belong to a `tf.distribute` strategy."""
 
     def beside(self, variable: Any) -> AbstractContextManager[Any]:
-        """A context in which variables are made on the devices of another one."""
+        """A context that makes variables on the devices of another one."""
         return nullcontext()
 
     def in_checkpoints(
         self, write: Callable[[], dict[str, Any]], read: Callable[[Any], None]
     ) -> Any:
-        """Returns what, as an attribute, makes TensorFlow's checkpoints note the state's names."""
+        """Returns an attribute that makes TensorFlow's checkpoints note the state's names."""
         return None
 
     def generators_kept(self) -> AbstractContextManager[Any]:

@@ -88,7 +88,7 @@ class TensorFlow(Backend):
         return values
 
     def after(self, gradients: Sequence[Any]) -> AbstractContextManager[Any]:
-        """A context in which operations, though they do not use gradients, wait for them."""
+        """A context whose operations wait for the gradients, even if they do not use them."""
         if tf.executing_eagerly():
             return nullcontext()
         parts = tf.nest.flatten(gradients, expand_composites=True)
@@ -103,7 +103,7 @@ class TensorFlow(Backend):
         return str(native(variable).device)
 
     def has_rows(self, gradient: Any) -> bool:
-        """Whether a gradient has some rows of its variable only."""
+        """Whether a gradient has only some rows of its variable."""
         return isinstance(gradient, tf.IndexedSlices)
 
     def rows_of(self, variable: Any, gradient: Any) -> Any:

@@ -35,7 +35,7 @@ class Torch(Backend):
         return values.tolist() if self._is_known(values) else values
 
     def scalar(self, value: Any) -> Any:
-        """Returns a number, or a tensor, likewise."""
+        """Returns a number, or a tensor where `read` returns one."""
         value = value.value if isinstance(value, keras.Variable) else value
         if not isinstance(value, torch.Tensor):
             return value if self.in_place() else super().scalar(value)

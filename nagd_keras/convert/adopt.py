@@ -30,16 +30,16 @@ def adopt(model: Any, direction: DirectionName | Direction | None = None) -> Any
         model = keras.saving.load_model(path)
         nagd_keras.convert.adopt(model)
 
-    The optimizer is converted with all its state as `from_keras_sgd` says, also within the
-    `LossScaleOptimizer` of mixed_float16, whose scale and count are kept. Loss, metrics and all
-    other settings of `compile` stay the same objects. The next steps are those of SGD, to
-    rounding: with velocity $v$, momentum $\mu$ and displacement $s = \mu v$. Warns where there
-    are no velocities, which Keras does not load from its older format (.h5). Afterwards
+    It converts the optimizer with all its state, as `from_keras_sgd` does. Within the
+    `LossScaleOptimizer` of mixed_float16 it also keeps the scale and the count. Loss, metrics and
+    all other settings of `compile` stay the same objects. The next steps are those of SGD, to
+    rounding: with velocity $v$, momentum $\mu$ and displacement $s = \mu v$. It warns if there are
+    no velocities, since Keras does not load them from its older format (.h5). Afterwards
     `model.save` records NAGD. Call it between two calls of `fit`, not in a callback.
 
-    With a `direction`, any optimizer is replaced, and NAGD begins anew: no other method remembers
-    what a direction needs. It keeps the settings that every Keras optimizer has, the weight decay
-    and the averages, takes the direction's own learning rate and momentum, and warns of that.
+    With a `direction`, it replaces any optimizer, and NAGD begins anew: no other method remembers
+    what a direction needs. NAGD keeps the settings that every Keras optimizer has, the weight decay
+    and the averages. It takes the direction's own learning rate and momentum, and warns of that.
 
     Args:
         model: a model that is compiled with `keras.optimizers.SGD(nesterov=True)`, or with one
@@ -50,9 +50,10 @@ def adopt(model: Any, direction: DirectionName | Direction | None = None) -> Any
         The model, which is changed in place.
 
     Raises:
-        TypeError: if it is no model, or its optimizer is not Keras' SGD and no direction is given.
+        TypeError: if it is not a model, or its optimizer is not Keras' SGD and no direction is
+            given.
         ValueError: if it is not compiled with an optimizer, or the SGD has momentum without
-            nesterov=True. After any error the model is as it was.
+            nesterov=True. After an error the model is as it was.
 
     Example:
         >>> import keras
@@ -88,7 +89,7 @@ def adopt(model: Any, direction: DirectionName | Direction | None = None) -> Any
 
 
 def _begun_anew(direction: DirectionName | Direction, optimizer: Any) -> NAGD:
-    """Returns a NAGD with the settings of an optimizer, and nothing of what that remembers."""
+    """Returns a NAGD with the settings of an optimizer, but without its memory."""
     if isinstance(optimizer, NAGD):
         check_at_lookahead(optimizer)
         config = {**optimizer.get_config(), "direction": direction}

@@ -1,4 +1,4 @@
-"""What the conversions have in common: state that is carried from one optimizer to another."""
+"""What the conversions share: carrying state from one optimizer to another."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
@@ -24,12 +24,12 @@ _SETTINGS = (
 
 
 def settings(optimizer: Any) -> dict[str, Any]:
-    """Returns the settings of an optimizer that are Keras' own."""
+    """Returns those settings of an optimizer that Keras defines."""
     return {name: getattr(optimizer, name) for name in _SETTINGS}
 
 
 def learning_rate(optimizer: Any) -> Any:
-    """Returns what gives Keras' SGD its learning rate: a number, a schedule or a callable."""
+    """Returns the learning rate of Keras' SGD: a number, a schedule or a callable."""
     source = private.learning_rate_source(optimizer)
     return number(source) if isinstance(source, keras.Variable) else source
 
@@ -53,9 +53,9 @@ def carry(old: Any, new: Any) -> None:
 def copy_state(
     old: NAGD, new: NAGD, places: Sequence[int | None], changed: Collection[str]
 ) -> None:
-    """Gives a NAGD what another one has of the variables that had these places there.
+    """Gives a NAGD another one's state of the variables, which had these places there.
 
-    Numbers that belong to no variable too, but not the hyperparameters that were changed.
+    It also copies the numbers that belong to no variable, except changed hyperparameters.
     """
     left_out = {*changed, *(f"{name}_factor" for name in changed)}
     named = old._state.named()
@@ -83,8 +83,8 @@ def carry_loss_scale(old: Any, new: Any) -> None:
 def set_optimizer(model: Any, optimizer: Any) -> None:
     """Puts another optimizer into a compiled model, with nothing else of it changed.
 
-    To compile the model again would make new metrics, and lose the settings that were made after
-    it was compiled, and the arguments of a model's own `compile`. Nothing here can fail half-way.
+    Compiling the model again would make new metrics, and lose both the settings made after it was
+    compiled and the arguments of a model's own `compile`. Nothing here can fail half-way.
     """
     settings = private.compile_settings(model)  # from which a saved model is compiled again
     model.optimizer = optimizer
@@ -93,7 +93,7 @@ def set_optimizer(model: Any, optimizer: Any) -> None:
 
 
 def assign_all(targets: Sequence[Any], values: Iterable[Any]) -> None:
-    """Sets slots, each rounded once to its dtype, where neither slot nor value is None."""
+    """Sets slots, each rounded once to its dtype, unless the slot or the value is None."""
     for target, value in zip(targets, values, strict=True):
         if target is not None and value is not None:
             # A copy, since on JAX `fit` gives the memory of what it trains away.
@@ -122,11 +122,11 @@ def begun(
     """Returns a NAGD that is built for variables, with arrays as their displacements.
 
     Args:
-        learning_rate: that of the NAGD.
-        momentum: that of the NAGD.
+        learning_rate: the learning rate of the NAGD.
+        momentum: the momentum of the NAGD.
         variables: the Keras variables.
         displacements: an array or None for each of them, of its shape.
-        order: the same variables in the order to build for; None for that of `variables`.
+        order: the same variables in the order to build for, or None for the order of `variables`.
         updates: the number of finished updates.
         settings: further arguments of the NAGD.
     """
@@ -140,7 +140,7 @@ def begun(
 
 
 def set_updates(optimizer: NAGD, updates: int) -> None:
-    """Has a new NAGD go on as one that has made some updates."""
+    """Makes a new NAGD go on as if it had made some updates."""
     optimizer.age.assign(updates)
     optimizer._state.scalars["updates"].assign(updates)
 

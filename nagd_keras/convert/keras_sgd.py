@@ -31,23 +31,23 @@ def from_keras_sgd(optimizer: Any) -> NAGD:
       \qquad\text{and}\qquad
       s \leftarrow \mu (s - \varepsilon g), \quad w \leftarrow w - \varepsilon g + s.$$
 
-    Of a built SGD, the NAGD is built for the same variables, in their order, with the finished
-    batches (`iterations`; finished updates are its `age`), the moving averages and the gradients
-    accumulated so far. All settings, and what `exclude_from_weight_decay` was told, are carried
-    over; the name is NAGD's own. The SGD is left as it is. Train with one of the two only, since
-    both update the same variables.
+    If the SGD is built, the NAGD is built for the same variables, in their order. It takes over
+    the finished batches (`iterations`; the finished updates become its `age`), the moving averages
+    and the gradients accumulated so far, all settings, and the exclusions from weight decay. The
+    name is NAGD's own. The SGD stays as it is. Train with only one of the two, since both update
+    the same variables.
 
-    With variables of 16 bits the agreement is only to their rounding: Keras' SGD rounds the
-    momentum to 16 bits too, where NAGD does not; and with float64 on TensorFlow only to that of
-    float32, to which SGD rounds it there. Under `tf.distribute`, call it within the
-    strategy's scope. `nagd_keras.convert.adopt` does all of this for a compiled model.
+    For variables of 16 bits the two agree to their rounding, since Keras' SGD rounds the momentum
+    to 16 bits too. For float64 on TensorFlow they agree to the rounding of float32, to which SGD
+    rounds the momentum there. Under `tf.distribute`, call this within the strategy's scope.
+    `nagd_keras.convert.adopt` does all of this for a compiled model.
 
     Args:
         optimizer: a `keras.optimizers.SGD` with nesterov=True, or with momentum 0.
 
     Raises:
-        TypeError: for anything else than a `keras.optimizers.SGD`: another optimizer, a subclass,
-            a `LossScaleOptimizer` around one.
+        TypeError: for another optimizer than a `keras.optimizers.SGD`, even a subclass or a
+            `LossScaleOptimizer` around one.
         ValueError: for momentum without nesterov=True, which is another method, or momentum 1.
 
     Example:
@@ -93,7 +93,7 @@ def to_keras_sgd(optimizer: NAGD) -> Any:
         optimizer: a NAGD. Its momentum may have been set while it trained, but it must be a number.
 
     Raises:
-        TypeError: for anything else than a NAGD.
+        TypeError: for another optimizer than a NAGD.
         ValueError: for what SGD cannot do: momentum or weight decay from a schedule or a callable,
             learning-rate multipliers other than 1, a learning-rate schedule that was scaled; and
             while the variables hold the iterate.

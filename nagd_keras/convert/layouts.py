@@ -55,18 +55,18 @@ def checked_order(order: Any, variables: Sequence[Any]) -> list[Any] | None:
 def axes_of(variables: Sequence[Any], transposes: Any, *, all_must_match: bool) -> dict[int, Axes]:
     """Returns, by the places of the variables, the axes by which their arrays are transposed.
 
-    Variables of fewer than two dimensions have only one layout, and are not looked at.
+    It ignores variables of fewer than two dimensions, which have only one layout.
 
     Args:
         variables: the Keras variables.
-        transposes: None or {regular expression: axes or None}; the first that is found in a
-            variable's path counts.
-        all_must_match: whether one must be found for each variable.
+        transposes: None or {regular expression: axes or None}. The first expression that is found
+            in a variable's path counts.
+        all_must_match: whether each variable needs a match.
 
     Raises:
-        TypeError: if `transposes` is something else.
-        ValueError: for text that is no regular expression, one that is found nowhere, and a
-            variable without a match that must have one.
+        TypeError: if `transposes` is not of this kind.
+        ValueError: for a text that is not a regular expression, an expression that is found
+            nowhere, and a variable that needs a match and has none.
     """
     transposes = patterns("transposes", transposes or {}, f"axes or None, such as {_EXAMPLE}")
     paths = {i: v.path for i, v in enumerate(variables) if len(v.shape) >= 2}
@@ -96,7 +96,7 @@ def arranged(array: Any, variable: Any, axes: Axes, what: str) -> np.ndarray:
     """Returns an array of another framework as a float64 array in its variable's layout.
 
     Raises:
-        ValueError: if it does not have the variable's shape then, or not these axes.
+        ValueError: if the result does not have the variable's shape, or the array not these axes.
     """
     if getattr(array, "is_meta", False):
         raise ValueError(

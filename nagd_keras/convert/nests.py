@@ -9,7 +9,7 @@ from typing import Any
 def leaves(nest: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Yields the path and the value of each leaf, in the order of `jax.tree.leaves`.
 
-    `keras.tree` would take None, Flax' FrozenDict and Equinox' modules for leaves.
+    `keras.tree` would treat None, Flax' FrozenDict and Equinox' modules as leaves.
     """
     children: Iterable[tuple[Any, Any]]
     if nest is None:

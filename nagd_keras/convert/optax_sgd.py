@@ -34,13 +34,13 @@ def from_optax_sgd(
     Optax scales its trace by the *present* learning rate; the displacement keeps the one at which
     it was gathered. So the two methods part where the learning rate changes.
 
-    The state does not tell whether the optimizer had nesterov=True, and nothing of what else was
-    chained without a state of its own (`clip`, `add_decayed_weights`): that is for you to know.
-    Where a schedule counts the steps, `iterations` and `age` become that count, else 0.
+    The state does not tell whether the optimizer had nesterov=True, or which transformations
+    without a state, such as `clip` or `add_decayed_weights`, were chained with it: you must know.
+    If a schedule counts the steps, `iterations` and `age` become that count, otherwise 0.
 
-    Flax orders the axes of Dense, Conv and Embed as Keras does (its ConvTranspose is turned
-    around, which no order of axes undoes). Equinox' Linear has (out, in), to be transposed by
-    (1, 0), and its convolutions are ordered as PyTorch's, see `from_torch_sgd`.
+    Flax orders the axes of Dense, Conv and Embed like Keras. Its ConvTranspose is turned around,
+    which no order of axes undoes. Equinox' Linear has (out, in): transpose it by (1, 0). It orders
+    convolutions like PyTorch, see `from_torch_sgd`.
 
     Args:
         state: the state of `optax.sgd`, or of `optax.inject_hyperparams(optax.sgd)`; also within
@@ -50,15 +50,17 @@ def from_optax_sgd(
             `jax.tree.leaves(params)` (dictionaries are sorted by their keys there), or dictionaries
             and lists that are nested as the parameters are. Parameters that a mask leaves out are
             left out here too.
-        learning_rate: $\varepsilon$, as NAGD takes it; of a schedule, the value at the count of the
-            state is used for the displacements. None, if the hyperparameters were injected: the
-            number there.
-        momentum: $\mu$, in [0, 1), a number, or None, likewise.
-        transposes: {regular expression: axes for `numpy.transpose`, or None for the same order};
-            the first that is found in `variable.path` counts. Others are in Keras' order.
-        trainable_variables: the same variables in the order of `model.trainable_variables`, by
-            which Keras saves an optimizer's state and, on JAX, trains. None if `variables` has it;
-            mind that Flax' "bias" comes before "kernel".
+        learning_rate: $\varepsilon$, as NAGD takes it. A schedule's value at the state's count
+            gives the displacements. None takes the number that `inject_hyperparams` put into the
+            state.
+        momentum: $\mu$, a number in [0, 1). None takes the number that `inject_hyperparams` put
+            into the state.
+        transposes: {regular expression: axes for `numpy.transpose`, or None for the same order}.
+            The first expression that is found in `variable.path` counts. Other variables are in
+            Keras' order.
+        trainable_variables: the same variables in the order of `model.trainable_variables`, or None
+            if `variables` has that order. Keras saves an optimizer's state, and trains on JAX, in
+            this order. Note that Flax' "bias" comes before "kernel".
 
     Raises:
         TypeError: if an argument is not of these kinds, or a hyperparameter is needed.
@@ -107,7 +109,7 @@ class _Found:
 
 
 def _walk(part: Any, found: _Found) -> None:
-    """Takes the parts of a state, told by the names of their fields: Optax is not imported."""
+    """Takes the parts of a state. The names of their fields tell them: this imports no Optax."""
     fields = _fields(part)
     names = set(fields)
     if names == {"trace"}:

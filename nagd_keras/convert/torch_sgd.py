@@ -46,24 +46,25 @@ def from_torch_sgd(
     | embeddings of Embedding | None |
     | kernel, recurrent_kernel of LSTM and SimpleRNN, use_bias=False | (1, 0) |
 
-    Others are no permutation of axes: a Dense behind a Flatten of channels-last images, depthwise
-    convolutions with a larger multiplier, the biases of recurrent layers (PyTorch has two), GRU
-    (another order of gates), MultiHeadAttention. Do to their buffers what was done to the weights,
-    put them into the state dict as NumPy arrays, and give None for them.
+    For others, no permutation of axes exists: a Dense after a Flatten of channels-last images,
+    depthwise convolutions with a larger multiplier, the biases of recurrent layers (PyTorch has
+    two), GRU (another order of gates), MultiHeadAttention. Convert their buffers as you converted
+    the weights, put them into the state dict as NumPy arrays, and give None for them.
 
-    Groups may have different learning rates, which become `learning_rate_multipliers`; the first
-    that is not 0 is that of the optimizer. PyTorch's state counts no steps: `iterations` and `age`
-    begin at 0. Parameters without a buffer yet begin with displacement 0.
+    If groups have different learning rates, the first that is not 0 becomes the optimizer's, and
+    the others become `learning_rate_multipliers`. PyTorch's state counts no steps: `iterations` and
+    `age` begin at 0. Parameters without a buffer begin with displacement 0.
 
     Args:
         state_dict: what `torch.optim.SGD(...).state_dict()` returns; its tensors may be PyTorch's,
             on any device, or NumPy arrays.
         variables: the Keras variables in the order of the parameters in that optimizer, group
             after group.
-        transposes: {regular expression: axes for `numpy.transpose`, or None for the same order};
-            the first that is found in `variable.path` counts.
-        trainable_variables: the same variables in the order of `model.trainable_variables`, by
-            which Keras saves an optimizer's state and, on JAX, trains. None if `variables` has it.
+        transposes: {regular expression: axes for `numpy.transpose`, or None for the same order}.
+            The first expression that is found in `variable.path` counts.
+        trainable_variables: the same variables in the order of `model.trainable_variables`, or None
+            if `variables` has that order. Keras saves an optimizer's state, and trains on JAX, in
+            this order.
 
     Raises:
         TypeError: if an argument is not of these kinds.
@@ -138,7 +139,7 @@ def _checked(state_dict: Any) -> tuple[list[Any], dict[int, Any]]:
 
 
 def _refused(group: Mapping[str, Any]) -> str:
-    """Returns what NAGD does not do of a parameter group, and what to do then, or nothing."""
+    """Returns a setting of a parameter group that NAGD lacks, and what to do then, or nothing."""
     if group["weight_decay"]:
         return (
             f"weight_decay={group['weight_decay']}, an L2 term of the gradient, where NAGD's is "
@@ -181,7 +182,7 @@ def _check_numbers(numbers: list[Any], state: Mapping[Any, Any], variables: Sequ
 def _multipliers(
     first: float, rates: Mapping[int, float], variables: Sequence[Any]
 ) -> dict[str, float] | None:
-    """Returns the factors by which learning rates are others than the first, by paths."""
+    """Returns the factors of the learning rates that differ from the first, by paths."""
     factors: dict[str, float] = {}
     for i, rate in rates.items():
         factor, path = rate / first if first else 1.0, variables[i].path

@@ -18,9 +18,9 @@ def average(optimizer: Any, state: State, made: Any) -> None:
     In the first update m is 0. Keras counts batches here, accumulated ones too.
 
     Args:
-        optimizer: whose settings and variables they are.
-        state: of the optimizer.
-        made: whether the update was not skipped; None if none can be.
+        optimizer: the optimizer, with its settings.
+        state: the state of the optimizer.
+        made: whether the update was made, not skipped; None if no update can be skipped.
     """
     if not optimizer.use_ema:
         return
@@ -46,7 +46,7 @@ def average(optimizer: Any, state: State, made: Any) -> None:
 def overwrite(state: State, variables: Iterable[Any]) -> None:
     """Writes the averages into some of the variables, each into its own.
 
-    Keras goes by the order, which is another where layers were frozen after the first step.
+    Keras goes by the order, which is wrong if layers were frozen after the first step.
     """
     wanted = {id(variable) for variable in variables}
     for variable, slot in zip(state.trained, state.slots[AVERAGE], strict=True):

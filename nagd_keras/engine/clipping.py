@@ -1,7 +1,7 @@
-"""Clipping of gradients, left to the update as far as it can be, where it costs no pass of its own.
+"""Clipping of gradients, which the update does as far as it can, without a pass for it.
 
-A norm takes one pass over the gradients. What Keras then does in another, and with a copy of all
-gradients, the update does on the way: it multiplies by a scale, or bounds the elements.
+A norm takes one pass over the gradients. Keras then clips in another pass, with a copy of all
+gradients. Here the update clips on the way: it multiplies by a scale, or bounds the elements.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from nagd_keras.tensors import all_finite, real_parts, total, wide_dtype, widest
 
 
 class Clipping(NamedTuple):
-    """What is to be done to gradients, and what was seen of them.
+    """How to clip gradients, and what was seen of them.
 
     Attributes:
-        scale: what all of them are to be multiplied by, or None.
-        scales: what each is to be multiplied by, or None.
-        bound: the largest absolute value that their elements are to keep, or None.
-        norm: the L2 norm of all gradients together, before clipping, if it was needed, or None.
-        finite: whether all gradients are finite, and their norms if these were needed; or None.
+        scale: the factor of all gradients, or None.
+        scales: the factor of each, or None.
+        bound: the largest absolute value that an element keeps, or None.
+        norm: the L2 norm of all gradients together, before clipping; None if it was not needed.
+        finite: whether all gradients are finite, and their norms if needed; None if not needed.
     """
 
     scale: Any = None
@@ -35,10 +35,9 @@ class Clipping(NamedTuple):
 def clipped(
     gradients: Sequence[Any], optimizer: Any, *, needs_norm: bool, needs_finite: bool
 ) -> Clipping:
-    """Returns what remains to be done to gradients.
+    """Returns what remains to be done to gradients, by the formulas of Keras' optimizers.
 
-    Only one of the optimizer's three limits is set; see `keras.optimizers.Optimizer`, of which the
-    formulas are.
+    Only one of the optimizer's three limits is set.
     """
     elements = [current.values(g) for g in gradients]
     limits = optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue

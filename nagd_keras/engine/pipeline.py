@@ -25,7 +25,7 @@ from nagd_keras.tensors import computed_in, tensor, widest_dtype
 
 
 class Pipeline:
-    """What becomes of the gradients of one batch."""
+    """Makes an update of the gradients of one batch."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Pipeline:
         skip: bool,
         lazy: bool,
     ) -> None:
-        """Takes the optimizer, whose settings of Keras are read when they are needed, and ours."""
+        """Takes the optimizer, and our settings; it reads those of Keras when it needs them."""
         self._optimizer, self._state, self._direction = optimizer, state, direction
         self._directs = False  # whether some variable's direction is not the gradient
         self._restart, self._skip, self._lazy = restart, skip, lazy
@@ -83,7 +83,7 @@ class Pipeline:
             current.assign_add(private.batches(optimizer), 1)
 
     def _received(self, gradients: Sequence[Any], variables: Sequence[Any]) -> list[Any]:
-        """Returns the gradients of the whole batch, as tensors, or rows where these will do."""
+        """Returns the gradients of the whole batch, as tensors, or as rows if rows will do."""
         optimizer = self._optimizer
         # Before anything else: so each replica clips and decides by the gradient of the whole
         # batch, and the result does not depend on how many they are.
@@ -122,7 +122,7 @@ class Pipeline:
         current.branch(due, update_with_mean, add, self._all_variables())
 
     def _update(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
-        """Makes an update, unless it is to be skipped."""
+        """Makes an update, or skips it."""
         tracks = self._optimizer.tracks_gradient_norm
         clipping = clipped(gradients, self._optimizer, needs_norm=tracks, needs_finite=self._skip)
         make = partial(self._make, gradients, variables, clipping)
@@ -170,7 +170,7 @@ class Pipeline:
         values: Mapping[str, Any],
         clipping: Clipping,
     ) -> tuple[list[Step], list[int]]:
-        """Returns the step of each variable, without those that are frozen, and their places."""
+        """Returns the steps of the variables that are not frozen, and their places."""
         slots, common = self._state.slots[DISPLACEMENT], {}
         steps: list[Step] = []
         places: list[int] = []
@@ -264,7 +264,7 @@ class Pipeline:
         changes: dict[str, Any],
         products: Sequence[Any],
     ) -> Any:
-        """Returns whether to restart, and notes the speed, if the scheme needs it, as a change."""
+        """Returns whether to restart; adds the speed to the changes if the scheme needs it."""
         dtype = widest_dtype(products)
         total = sum(keras.ops.cast(x, dtype) for x in products)
         if self._restart == GRADIENT:
@@ -276,7 +276,7 @@ class Pipeline:
         return slows_down(now, keras.ops.cast(before, now.dtype), tensor(counters["age"]))
 
     def update_one(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Updates one variable and its displacement; nothing is decided about all variables."""
+        """Updates one variable and its displacement, and decides nothing about all variables."""
         rows = current.in_place() and not self._directs
         gradient = current.received(gradient, tuple(variable.shape), rows, self._lazy)
         values = self._state.hyperparameters.read(self._state.scalars.read(NUMBERS))

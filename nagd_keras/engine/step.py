@@ -7,7 +7,7 @@ from nagd_keras.rules.nesterov import Coefficients
 
 
 class Kind(NamedTuple):
-    """What the coefficients of an update depend on, beside the update."""
+    """What the coefficients of an update depend on, besides the update."""
 
     dtype: str
     factor: float  # of the learning rate
@@ -21,9 +21,9 @@ class Step(NamedTuple):
         variable: the model's variable.
         displacement: its displacement.
         gradient: what the step goes along: the gradient, or what a direction makes of it.
-        coefficients: of the update.
-        scale: by which the gradient's norm is clipped; the coefficients have it already.
-        slope: the clipped gradient, where the step goes along something else.
+        coefficients: the coefficients of the update.
+        scale: the factor that clips the gradient's norm; the coefficients have it already.
+        slope: the clipped gradient, if the step goes along something else.
     """
 
     variable: Any
@@ -35,10 +35,10 @@ class Step(NamedTuple):
 
 
 class Restart(NamedTuple):
-    """How to find out whether an update is to restart, and what else becomes zero then.
+    """How to decide whether an update restarts, and what else a restart sets to zero.
 
     Attributes:
-        scheme: of `nagd_keras.rules.restart`.
+        scheme: a scheme of `nagd_keras.rules.restart`.
         decide: takes numbers that add up to the scheme's inner product over all variables, and
             returns a boolean tensor.
         others: the displacements of variables that take no part in the update.

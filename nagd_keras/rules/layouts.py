@@ -55,8 +55,8 @@ def layouts(paths: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> list[Lay
     """Returns the layout of each variable of a model, or None for what is no matrix.
 
     Args:
-        paths: of all variables that are trained together.
-        shapes: theirs.
+        paths: the paths of all variables that train together.
+        shapes: the shapes of these variables.
     """
     gates, attentions = {}, set()
     for path, shape in zip(paths, shapes, strict=True):

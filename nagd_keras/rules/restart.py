@@ -1,7 +1,7 @@
 r"""When to restart: the tests of adaptive restart, as functions of sums over all variables.
 
-A restart drops the displacement s_{t+1} = mu_{t+1} v_{t+1} with which an update ends: s_{t+1} <- 0,
-w_{t+1} <- theta_{t+1}, and the age becomes 0. It is made
+A restart drops the displacement s_{t+1} = mu_{t+1} v_{t+1} at the end of an update: s_{t+1} <- 0,
+w_{t+1} <- theta_{t+1}, and the age becomes 0. An update restarts
 
 - by the gradient scheme where <g_t, s_{t+1}> > 0, that is, where the displacement leads uphill
   (O'Donoghue & Candes 2015, section 3.2; there <g_t, v_{t+1}>, which has the same sign);

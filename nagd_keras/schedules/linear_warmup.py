@@ -1,4 +1,4 @@
-"""A straight line up to where another schedule begins."""
+"""A straight line up to the beginning of another schedule."""
 
 from typing import Any
 
@@ -19,14 +19,11 @@ class LinearWarmup(Schedule):
       \text{then}(t - n) & t \ge n \end{cases}$$
 
     Args:
-        then: what comes after the warm-up: a number, or a schedule, whose steps are counted from
-            the end of the warm-up.
+        then: what comes after the warm-up: a number, or a schedule. It counts its steps from the
+            end of the warm-up.
         steps: $n$, the length of the warm-up in steps, at least 1.
-        start: the value at step 0, in $[0, \infty)$. At the default of 0 the first batch moves
+        start: the value at step 0, in $[0, \infty)$. With the default of 0 the first batch moves
             nothing; `then / steps` avoids that.
-
-    Raises:
-        TypeError, ValueError: for an argument out of its range.
 
     Example:
         >>> import keras

@@ -32,24 +32,21 @@ class NesterovMomentum(Schedule):
     $$a_0 = 1, \qquad a_{t+1} = \frac{1 + \sqrt{4 a_t^2 + 1}}{2}, \qquad
       \mu_t = \frac{a_t - 1}{a_{t+1}}$$
 
-    For smooth convex functions and a learning rate of $1/L$. The sequence has no closed form;
-    it is evaluated in a fixed number of operations at any step, by inverting the function of
-    $a$ that grows by 1 in each step (see the comments in the code). The error is below
+    It is for smooth convex functions and a learning rate of $1/L$. The sequence has no closed
+    form. The schedule evaluates it in a fixed number of operations at any step: it inverts the
+    function of $a$ that grows by 1 in each step (see the comments in the code). The error is below
     $1.2 \times 10^{-7}$ in float32, two units of its rounding, up to step $10^8$, and below
     $10^{-9}$ in float64. The value stays below 1: from about step $5 \times 10^7$ on it is the
     largest float32 below 1.
 
-    The index is that of Sutskever et al. Counted as `NAGD` counts, where update $t$ creates the
-    look-ahead with $\mu_t$ from `schedule(t)`, Nesterov's theorem has the sequence one update
-    later: its second gradient is still taken without momentum. `delay=1` gives exactly that,
-    and with it $f(\theta_T) - f^* \le 2 L \|\theta_0 - \theta^*\|^2 / (T + 1)^2$.
+    The index is that of Sutskever et al. In `NAGD`, update $t$ creates the look-ahead with $\mu_t$
+    from `schedule(t)`. Counted like this, Nesterov's theorem has the sequence one update later:
+    its second gradient is still without momentum. `delay=1` gives exactly that, and with it
+    $f(\theta_T) - f^* \le 2 L \|\theta_0 - \theta^*\|^2 / (T + 1)^2$.
 
     Args:
-        delay: the number of updates by which the sequence begins later; until then the momentum
-            is 0. An integer of at least 0.
-
-    Raises:
-        TypeError, ValueError: if `delay` is none.
+        delay: the number of updates by which the sequence begins later, an integer of at least 0.
+            Until then the momentum is 0.
 
     Example:
         >>> from nagd_keras import NAGD, schedules

@@ -26,18 +26,17 @@ class OneCycle(Schedule):
 
     Args:
         initial: the value at step 0. It and the next two are in $[0, \infty)$.
-        peak: the value at the peak; for a momentum, which moves against the learning rate, it is
-            the smallest.
+        peak: the value at the peak. A momentum moves against the learning rate, so its peak is its
+            smallest value.
         final: the value at the end and after it.
         total_steps: $N$, the length of the cycle in steps.
-        peak_fraction: $p$, the fraction of the cycle in which the peak is reached, in (0, 1).
+        peak_fraction: $p$, the fraction of the cycle up to the peak, in (0, 1).
         anneal: `"cosine"` or `"linear"`.
-        three_phase: whether the way down is as long as the way up and leads back to `initial`;
-            what is left of the cycle leads from there to `final`. Needs $p \le 1/2$.
+        three_phase: whether the way down is as long as the way up and leads back to `initial`. The
+            rest of the cycle then leads from there to `final`. Needs $p \le 1/2$.
 
     Raises:
-        TypeError, ValueError: for an argument out of its range, and for a cycle so short that
-            one of its phases has no length.
+        ValueError: for a cycle so short that one of its phases has no length.
 
     Example:
         >>> from nagd_keras import schedules

@@ -18,7 +18,7 @@ class Piecewise(Schedule):
 
     $$\eta(t) = \text{schedules}_i(t - b_i), \qquad b_i \le t < b_{i+1},$$
 
-    where $b_0 = 0$, so that each schedule counts its steps from where it begins.
+    where $b_0 = 0$: each schedule counts its steps from its own beginning.
 
     Args:
         boundaries: the rising steps $b_1 < b_2 < \ldots$, each at least 1, at which the next
@@ -26,7 +26,7 @@ class Piecewise(Schedule):
         schedules: numbers or schedules, one more than there are boundaries.
 
     Raises:
-        TypeError, ValueError: for arguments that do not fit.
+        ValueError: if the boundaries do not rise, or are not one less than the schedules.
 
     Example:
         >>> from nagd_keras import schedules

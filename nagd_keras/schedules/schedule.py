@@ -17,12 +17,12 @@ POINTS = 2000  # More than a figure has pixels to show them in; of fewer steps, 
 class Schedule(LearningRateSchedule):
     """A pure function of the step, for the learning rate or the momentum of an optimizer.
 
-    Called with a step (a number, tensor or variable, of any shape) it returns the value there,
-    computed in float32 (in float64 if that is Keras' `floatx`). Integer steps are exact up to
-    2^31 - 1; beyond its last mark a schedule keeps its last value.
+    Call it with a step, a number, tensor or variable of any shape. It returns the value there,
+    computed in float32, or in float64 if that is Keras' `floatx`. Integer steps are exact up to
+    2^31 - 1. After its last mark a schedule keeps its last value.
 
-    A subclass says what the value is in `value`. It is saved by its arguments, which it keeps
-    under their names, or has a `get_config` of its own.
+    A subclass computes the value in `value`. To be saved, it keeps its arguments under their names,
+    or has its own `get_config`.
 
     Attributes:
         quantity: what the values are, for the axis of a figure.
@@ -36,7 +36,7 @@ class Schedule(LearningRateSchedule):
 
     def value(self, step: Any) -> Any:
         """Returns the value at a tensor of steps."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its `value` is.")
+        raise NotImplementedError(f"{type(self).__name__} must define `value`.")
 
     def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
@@ -65,7 +65,7 @@ class Schedule(LearningRateSchedule):
 
         Raises:
             ImportError: without matplotlib, which the extra `plot` brings.
-            ValueError: if `steps` is no integer of at least 1.
+            TypeError, ValueError: if `steps` is not an integer of at least 1.
         """
         last = count("steps", steps)
         ax = new_axes() if ax is None else ax

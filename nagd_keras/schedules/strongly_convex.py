@@ -1,4 +1,4 @@
-"""The constant momentum that is best for strongly convex functions."""
+"""The best constant momentum for strongly convex functions."""
 
 import math
 from typing import Any
@@ -23,9 +23,6 @@ class StronglyConvexMomentum(Schedule):
     Args:
         condition_number: $\kappa$, the largest curvature divided by the smallest, in
             $[1, 10^{15})$; beyond, $\mu$ becomes 1 in float32.
-
-    Raises:
-        TypeError, ValueError: for an argument out of its range.
 
     Example:
         >>> from nagd_keras import schedules

@@ -1,4 +1,4 @@
-"""The momentum schedule with which deep autoencoders were first trained without pre-training."""
+"""The momentum schedule that first trained deep autoencoders without pre-training."""
 
 from typing import Any
 
@@ -19,9 +19,6 @@ class SutskeverMomentum(Schedule):
     Args:
         max_momentum: $\mu_{\max}$, in [0, 1).
         period: $p$, the length of a stair in updates, at least 1.
-
-    Raises:
-        TypeError, ValueError: for an argument out of its range.
 
     Example:
         >>> from nagd_keras import schedules

@@ -1,7 +1,7 @@
-"""The format in which an optimizer's state is saved: arrays with names, and checksums.
+"""The format of an optimizer's saved state: arrays with names, and checksums.
 
-Keras saves the variables of an optimizer by their positions: in a model with its layers in another
-order, or with one more, they would get the state of others.
+Keras saves the variables of an optimizer by their positions. If a model then has its layers in
+another order, or one layer more, variables would get the state of others.
 """
 
 import json
@@ -23,7 +23,7 @@ PREFIX = "nagd_"  # of the numbers, which Keras' optimizers would take for keys 
 
 
 class Name(NamedTuple):
-    """What one array of the state is: the kind of slot, and the path of the model's variable.
+    """The name of one array of the state: the kind of slot, and the path of the model's variable.
 
     The path is empty for what belongs to the whole optimizer, such as the age.
     """
@@ -41,18 +41,18 @@ class Saved:
     """The saved state of an optimizer.
 
     Attributes:
-        arrays: the values of scalars and slots; None where only the checksum was kept.
+        arrays: the values of scalars and slots; None if only the checksum was kept.
         built: whether the optimizer had been built; if not, its slots are as good as zero.
-        paths: those of the model's variables.
-        weights: checksums of those of the model's variables that tell themselves from others, by
-            path: all whose elements are not all the same.
+        paths: the paths of the model's variables.
+        weights: the checksums of the model's variables, by path. It leaves out a variable whose
+            elements are all the same, which its checksum would not identify.
         not_decayed: the paths of the variables that take no weight decay.
-        factors: what the learning rates of variables are multiplied by, if not by 1.
+        factors: the factors of the learning rates of variables, if they are not 1.
         at_iterate: whether the model's variables hold the iterate.
         notes: what callbacks remember, by their names.
         given: the hyperparameters that began as numbers, and these numbers.
-        checksums: those that were read.
-        format: the format that it was read from.
+        checksums: the checksums that were read.
+        format: the format that was read.
     """
 
     arrays: dict[Name, Any]
@@ -132,7 +132,7 @@ class Saved:
         return cls(arrays, **rest, checksums=checksums, format=manifest["format"])
 
     def renamed(self, paths: Mapping[str, str]) -> Self:
-        """Returns the state of the variables that have other paths now, by the old ones."""
+        """Returns the state with new paths of variables, which are given by the old ones."""
         paths = {"": "", **paths}  # of what belongs to the whole optimizer
 
         def new(named: Mapping[Name, Any]) -> dict[Name, Any]:
@@ -154,7 +154,7 @@ class Pending:
     """A state that was loaded before the optimizer was built, and waits for its variables.
 
     Attributes:
-        saved: the state; None if it came without names.
+        saved: the state, or None if it came without names.
         arrays: the slots, if they came without names.
         restored: whether TensorFlow restores the variables itself, from a checkpoint.
     """
@@ -181,7 +181,7 @@ def fingerprint(variable: Any) -> int | None:
 
 
 def of_dtype(array: Any, dtype: str) -> Any:
-    """Returns what was saved as an array of that dtype, or None if it is of another."""
+    """Returns what was saved as an array of that dtype, or None if it has another."""
     array = np.asarray(array)
     if array.dtype.name.startswith("void"):  # A format that does not know bfloat16 kept its bytes.
         wanted = keras.ops.convert_to_numpy(keras.ops.zeros(1, dtype)).dtype

@@ -12,7 +12,7 @@ from nagd_keras.tensors import values_of
 
 
 def note(state: Any) -> dict[str, Any]:
-    """Returns what is to be written into a checkpoint beside the variables."""
+    """Returns what to write into a checkpoint beside the variables."""
     if state.pending is not None and not state.pending.restored:
         state.check_not_pending()
     found: dict[str, Any] = {}
@@ -45,8 +45,8 @@ def check_restored(state: Any, saved: Saved) -> None:
     """Compares what TensorFlow has restored into a new optimizer with the note that came before.
 
     Raises:
-        ValueError: if the variables are others, or TensorFlow did not restore them when they were
-            made.
+        ValueError: if there are other variables, or TensorFlow did not restore them when they
+            were made.
     """
     saved = _check_order(state, saved)
     lost = [

@@ -1,6 +1,6 @@
-"""What the first format had that the present one has not: a variable for each scalar.
+"""The first format, which had a variable for each scalar.
 
-NaN stood for none, and callbacks had eight numbers.
+NaN stood for no value, and callbacks had eight numbers.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _MEASURED = "gradient_norm", "velocity_norm"
 
 
 def scalars(arrays: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """Returns the arrays as the present format has them, and what else it makes of them."""
+    """Returns the arrays as in the present format, and its further entries."""
     kept, extras = {}, {"at_iterate": False, "notes": {}}
     for name, array in arrays.items():
         if name.path == "" and name.slot == "callback_state":
@@ -39,7 +39,7 @@ def scalars(arrays: dict[Any, Any]) -> tuple[dict[Any, Any], dict[str, Any]]:
 
 
 def measured(name: str, array: Any) -> Any:
-    """Returns a number, with what now stands for none in the place of NaN."""
+    """Returns a number, with the present sign of no value in the place of NaN."""
     if name not in _MEASURED or array is None:
         return array
     none = -1 if name == "gradient_norm" else 0
@@ -47,7 +47,7 @@ def measured(name: str, array: Any) -> Any:
 
 
 def notes(numbers: Any) -> dict[str, dict[str, Any]]:
-    """Returns the eight numbers as notes of the callbacks that they belong to."""
+    """Returns the eight numbers as notes of their callbacks."""
     found: dict[str, dict[str, Any]] = {}
     for (who, name), number in zip(_NUMBERS, np.asarray(numbers).tolist(), strict=True):
         if not np.isnan(number):
@@ -59,9 +59,9 @@ def by_position(optimizer: Any, names: Sequence[str], weights: Sequence[Any]) ->
     """Returns what the first arrays of a list without names were in the first format, or None.
 
     Args:
-        optimizer: whose settings said which numbers there were.
-        names: the scalars that are in use here, which that format had in this order.
-        weights: all arrays, of which the slots are the last.
+        optimizer: the optimizer, whose settings decide which numbers there were.
+        names: the scalars in use here, in the order of that format.
+        weights: all arrays, the slots last.
     """
     order = ["iteration", "learning_rate", "learning_rate_factor", "momentum", "weight_decay"]
     order += ["age", "restarts", "holds_iterate", "gradient_norm", "callback_state"]

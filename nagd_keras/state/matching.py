@@ -74,7 +74,7 @@ def _unnumbered(path: str) -> str:
 
 
 def paths_of(variables: Iterable[Any]) -> list[str]:
-    """Returns a name of its own for each variable: its path, numbered where others have it too."""
+    """Returns a unique name for each variable: its path, with a number if others have it too."""
     return _distinct(getattr(variable, "path", variable.name) for variable in variables)
 
 
@@ -88,7 +88,7 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
 
 def paired(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
-    """Returns the old paths that are new ones, with these, as far as that can be told.
+    """Returns the old paths with the new ones that they belong to, if that is certain.
 
     A path may lack the names of the models around its layer: Keras puts them there when a layer is
     built by its model, but not when it is built by itself, as in a model that is loaded.
@@ -100,7 +100,7 @@ def paired(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
 
 
 def _nearest(path: str, others: Sequence[str]) -> str | None:
-    """Returns the path that ends as this one, with the fewest names more or less, if it is one."""
+    """Returns the one path that ends like this one and is closest to it in length, or None."""
     near = [x for x in others if f"/{x}".endswith(f"/{path}") or f"/{path}".endswith(f"/{x}")]
     names = [abs(x.count("/") - path.count("/")) for x in near]
     return near[names.index(min(names))] if names and names.count(min(names)) == 1 else None

@@ -1,4 +1,4 @@
-"""Variables of the backend's own kind, such as `tf.Variable`, as Keras' variables."""
+"""Keras variables for those of the backend's own kind, such as `tf.Variable`."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from nagd_keras.backends.current import current
 
 
 class Natives:
-    """Gives one Keras variable for each native one, which shares its memory.
+    """Gives one Keras variable for each native one, and shares its memory.
 
-    So that nothing behind it need know that there are two kinds.
+    So nothing after it needs to know that there are two kinds.
     """
 
     def __init__(self, optimizer: Any) -> None:
@@ -21,15 +21,15 @@ class Natives:
         self._known: dict[Any, Any] = {}
 
     def settle(self, variables: Sequence[Any]) -> None:
-        """Takes the variables that the optimizer is built for, to know their native ones again."""
+        """Takes the variables that the optimizer is built for, to recognize their native ones."""
         if current.native_types:
             self._known |= {self._key(private.raw_value(v)): v for v in variables}
 
     def as_keras(self, variables: Iterable[Any]) -> list[Any]:
-        """Returns variables with those that are not Keras' as such.
+        """Returns variables, with a Keras variable in the place of each native one.
 
         Raises:
-            TypeError: for what is no variable.
+            TypeError: if one is not a variable.
         """
         return [v if isinstance(v, keras.Variable) else self._shared(v) for v in variables]
 

@@ -12,14 +12,13 @@ from nagd_keras.tensors import tensor, wide_dtype
 class Points:
     """Swaps variables between the look-ahead point, where they train, and the iterate.
 
-    theta = w - s is rounded, so that theta + s is not always w again. While the variables hold the
-    iterate, the look-ahead point is therefore remembered, and saved with the optimizer's state: so
-    that training goes on from the same bits. What is remembered counts only as long as it explains
-    what the variables hold; where they were set to something else meanwhile, that is the new
-    iterate.
+    theta = w - s is rounded, so theta + s is not always w again. While the variables hold the
+    iterate, this object therefore remembers the look-ahead point, and the optimizer's state saves
+    it, so that training goes on from the same bits. The memory counts only as long as it explains
+    what the variables hold. If they were set to something else meanwhile, that is the new iterate.
 
-    A swap that is interrupted between two variables is completed or undone by the next one:
-    `at_iterate` is set before the first variable moves, and cleared after the last one is back.
+    If a swap is interrupted between two variables, the next swap completes or undoes it:
+    `at_iterate` becomes True before the first variable moves, and False after the last one is back.
 
     Attributes:
         at_iterate: whether the variables hold the iterate.
@@ -58,7 +57,7 @@ class Points:
         self.forget()
 
     def forget(self) -> None:
-        """Takes what the variables hold for the look-ahead point."""
+        """Accepts what the variables hold as the look-ahead point."""
         self.at_iterate, self._remembered = False, None
 
     def remembered(self) -> dict[int, Any]:
@@ -66,16 +65,16 @@ class Points:
         return dict(self._remembered or {}) if self.at_iterate else {}
 
     def remember(self, at_iterate: bool, point: Mapping[int, Any]) -> None:
-        """Takes what was saved."""
+        """Takes over what was saved."""
         self.at_iterate = at_iterate
         self._remembered = {i: keras.ops.convert_to_tensor(w) for i, w in point.items()} or None
 
 
 def _moving(variables: Sequence[Any], displacements: Sequence[Any]) -> list[int]:
-    """Returns the places of the variables that are trained.
+    """Returns the places of the variables that train.
 
-    Those without a displacement take no update. Those that were frozen after some training have an
-    old one; the function that is trained has them where they are.
+    Variables without a displacement take no update. Variables that were frozen after some training
+    have an old one, but the trained function has them where they are.
     """
     pairs = zip(variables, displacements, strict=True)
     return [i for i, (w, s) in enumerate(pairs) if s is not None and w.trainable]

@@ -28,7 +28,7 @@ class Slots:
         self._listed = {}
 
     def settle(self, variables: list[Any]) -> None:
-        """Takes the variables in whose order the slots are listed."""
+        """Takes the variables, whose order is that of the slots."""
         self._references, self._listed = variables, {}
 
     def clear(self) -> None:
@@ -43,7 +43,7 @@ class Slots:
         return self._listed[kind]
 
     def kinds(self) -> list[str]:
-        """Returns the kinds that there are, NAGD's own first."""
+        """Returns the kinds of slots, NAGD's own first."""
         own = [kind for kind in (AVERAGE, ACCUMULATOR, DISPLACEMENT) if kind in self._added]
         return [*own, *(kind for kind in self._added if kind not in own)]
 
@@ -55,7 +55,7 @@ class Slots:
                     yield kind, place, slot
 
     def start(self, kind: str, place: int) -> Any:
-        """Returns what a slot starts with, as an array; an average with its variable."""
+        """Returns the first value of a slot as an array. An average starts with its variable."""
         slot = self[kind][place]
         if kind == AVERAGE:
             return values_of(keras.ops.cast(self._references[place], slot.dtype))

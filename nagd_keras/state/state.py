@@ -24,10 +24,10 @@ class State:
         scalars: the numbers that belong to no variable.
         hyperparameters: the sources of the hyperparameters.
         slots: what belongs to a variable.
-        natives: the variables that are not Keras' own, as such.
+        natives: Keras variables for those that are not Keras' own.
         points: which of Nesterov's points the variables hold.
         notes: what callbacks remember.
-        factors: of the variables' learning rates, in the order of the variables.
+        factors: the factors of the variables' learning rates, in the order of the variables.
         from_config: whether the settings came from a file, as the state will then.
         knows_factors: whether a loaded state said which variables have which factors.
         pending: a state that was loaded before the optimizer was built.
@@ -78,11 +78,7 @@ class State:
         return named | {Name(kind, paths[i]): slot for kind, i, slot in self.slots.items()}
 
     def check_not_pending(self) -> None:
-        """Raises where a state was loaded whose slots wait for the variables.
-
-        Raises:
-            ValueError: there.
-        """
+        """Raises ValueError if the slots of a loaded state still wait for the variables."""
         if self.pending is not None:
             raise ValueError(
                 "A state was loaded before the optimizer was built, and its slots wait for the "
@@ -127,8 +123,8 @@ class State:
     def take_over(self, saved: Saved) -> list[str]:
         """Takes from a saved state what no variable of the optimizer holds.
 
-        Returns what does not fit, in words: variables that were excluded from weight decay in code
-        are those that are excluded. Keras keeps them in memory only, so a new optimizer has none.
+        Returns what does not fit, in words. Exclusions from weight decay that were made in code
+        stay; Keras keeps them only in memory, so a new optimizer has none.
         """
         here, there = self.not_decayed(), saved.not_decayed
         here = [path for path in here if path in saved.paths]  # Of others nothing is said.
@@ -159,7 +155,7 @@ class State:
     # Undoing a load
 
     def beside_variables(self) -> tuple[Any, ...]:
-        """Returns what is kept beside the variables, for `put_back`."""
+        """Returns what the state keeps beside the variables, for `put_back`."""
         points = self.points.at_iterate, self.points.remembered()
         return self.pending, points, self.notes.all(), self.not_decayed()
 

@@ -236,7 +236,7 @@ def test_a_schedule_of_ones_own_needs_a_value():
     class Empty(Schedule):
         pass
 
-    with pytest.raises(NotImplementedError, match="Empty does not say what its `value` is"):
+    with pytest.raises(NotImplementedError, match="Empty must define `value`"):
         Empty()(0)
 
 

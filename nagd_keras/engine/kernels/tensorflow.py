@@ -108,7 +108,7 @@ def _update_one(step: Step, lazy: bool, scheme: str | None) -> list[Any]:
 
 
 def _restart_parts(scheme: str, step: Step, s: tf.Variable) -> Any:
-    """Returns a tensor whose sum is a restart scheme's inner product, behind the update."""
+    """Returns a tensor whose sum is a restart scheme's inner product, after the update."""
     dtype, g = step.coefficients.step.dtype, step.gradient
     s_next = tf.raw_ops.ReadVariableOp(resource=s.handle, dtype=s.dtype)
     if scheme == SPEED:

@@ -39,7 +39,7 @@ def can(elements: int) -> bool:
 def piece_size(elements: int) -> int | None:
     """Returns the size of pieces of which a number of elements has a whole number, if there is one.
 
-    For a rest behind the loop XLA would copy everything.
+    For a rest after the loop XLA would copy everything.
     """
     return next((n for n in range(LARGEST, SMALLEST - 1, -1) if elements % n == 0), None)
 

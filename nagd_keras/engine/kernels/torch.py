@@ -138,7 +138,7 @@ def update_tensors(
             same = Coefficients(*map(_number, c))
             same = known[id(c)] = numbers.setdefault(same, same)
         if scheme and g.data_ptr() == w.data_ptr():
-            g = g.clone()  # It is looked at once more, behind the update.
+            g = g.clone()  # The caller looks at it once more, after the update.
         way = _way_for(w, s, g)
         key = (way, w.dtype, None if w.is_cpu else w.device, id(same), id(scale))
         groups.setdefault(key, (same, scale, []))[-1].append((w, s, g))
@@ -151,7 +151,7 @@ def update_tensors(
 
 
 def _restart_product(scheme: str, ss: Tensors, gs: Tensors, c: Coefficients, scale: Any) -> Any:
-    """Returns a restart scheme's inner product, by displacements behind their update."""
+    """Returns a restart scheme's inner product, by displacements after their update."""
     # Those of many tensors cost less if they are put into one.
     joined = (torch.cat([x.reshape(-1) for x in xs]) if len(xs) > 1 else xs[0] for xs in (ss, gs))
     s, g = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in joined)
