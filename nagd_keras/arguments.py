@@ -60,6 +60,18 @@ def count(name: str, given: Any, least: int = 1) -> int:
     return number
 
 
+def share(name: str, given: Any) -> float:
+    """Returns a number in (0, 1].
+
+    Raises:
+        TypeError, ValueError: for anything else.
+    """
+    number = positive(name, given)
+    if number > 1:
+        raise ValueError(f"`{name}` must be in (0, 1]. Received: {name}={given!r}.")
+    return number
+
+
 def optional(check: Callable[..., Number], name: str, given: Any, **limits: float) -> Number | None:
     """Returns None, or what a check of this module returns."""
     return None if given is None else check(name, given, **limits)

@@ -487,10 +487,6 @@ class NAGD(keras.optimizers.Optimizer):
         else:
             super().__setattr__(name, value)
 
-    @property
-    def state(self) -> State:  # noqa: D102  Until no module reads it by this name.
-        return self._state
-
     # What it is doing
 
     @property

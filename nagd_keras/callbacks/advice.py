@@ -35,7 +35,7 @@ class Advice:
             it = "the learning rate was"
             if not any(event.is_of_rate for event in events):
                 it = f"unless batches are spoiled, {it}"
-            said.append(f"{it} about {1 / left:.3g} times too high")
+            said.append(f"{it} about {float(f'{1 / left:.2g}'):,g} times too high")
             # A schedule, or another callback, may have given it another value meanwhile.
             is_set = math.isclose(now, left * self._rate, rel_tol=1e-3)
             said.append(

@@ -16,6 +16,7 @@ TRIES = 5  # in a row, after which it is not the learning rate
 _FIRST = 3  # losses that show whether going back has helped
 _LEVELS = 1.5  # The largest of n normal numbers is sqrt(2 log n) deviations; by trial.
 _GAIN = 0.16  # of a logarithm, 15 percent: less may be gained by a network that tells nothing
+_HALF = math.log(2.0)  # of the beginning: less says little where few losses are known
 _FAR = math.log(3.0)  # above the beginning
 
 
@@ -54,14 +55,15 @@ class Climbs:
     beginning, in units of their length there. What is learned at a good learning rate is a small
     change of the weights, and on a plateau they hardly move. So it has diverged if
 
-    $$L > x_1 - 0.16 + \sigma, \quad L_5 > x_1 - 0.16, \quad d > \max(1, 50 / t)
-      \qquad \text{or} \qquad
-      L_5 > x_1 + \max(\log 3,\ 3 \sigma), \quad d > 1,$$
+    $$d > \max(1, 50 / t), \qquad L > x_1 - 0.16 + \sigma, \qquad L_5 > x_1 - 0.16.$$
 
-    the latter in the first 25 batches.
+    From the 6th to the 25th loss, when no level is known or only one, it has if
+
+    $$d > 50 / t,\quad L_5 > x_1 - \log 2 \qquad \text{or} \qquad
+      d > 1, \quad L_5 > x_1 + \max(\log 3,\ 3 \sigma).$$
 
     As soon as a loss is zero or negative, $x_i = l_i$, a gain is one that is not by chance, and
-    only the first of the three can be.
+    only the first of these can be.
     """
 
     def __init__(self, share: float | None) -> None:
@@ -86,11 +88,9 @@ class Climbs:
         return self._share is not None and self._age <= START
 
     @property
-    def has_gained(self) -> bool:
-        """Whether the last losses are clearly below that of the beginning."""
-        if not self._losses:
-            return False
-        return self._x(self._now(LAST)) < self._x(self.start) - self._least()
+    def has_halved(self) -> bool:
+        """Whether the last losses are below half of that of the beginning."""
+        return bool(self._losses) and self._now(LAST) < self.start - abs(self.start) / 2
 
     def add(self, loss: float) -> bool:
         """Takes a loss; returns whether the weights that it is of are the best to go back to."""
@@ -106,7 +106,8 @@ class Climbs:
         level = self._level()
         before = statistics.median(itertools.islice(self._losses, LEVEL))
         two = max(level, before)
-        has_gained = self._x(two) < self._x(self.start) - self._least()
+        least = _GAIN if self._is_positive else self._chance()
+        has_gained = self._x(two) < self._x(self.start) - least
         if not (has_gained and two < self._best and self._now(LAST) <= level):
             return False
         self._best, self._tries = two, 0
@@ -174,10 +175,14 @@ class Climbs:
         return seen
 
     def _stuck(self, moved: Callable[[], float]) -> Climb | None:
-        if len(self._losses) < LEVEL:
+        if self._age <= LAST:
             return None
-        level, limit = self._level(), math.log(self.start) - _GAIN
-        if math.log(level) <= limit + self._noise() or math.log(self._now(LAST)) <= limit:
+        is_early = self._age < LEVEL
+        limit = math.log(self.start) - (_HALF if is_early else _GAIN)
+        level = self._now(LAST if is_early else LEVEL)
+        if math.log(self._now(LAST)) <= limit:
+            return None
+        if not is_early and math.log(level) <= limit + self._noise():
             return None
         if not moved() > max(1.0, START / 2 / self._age):
             return None
@@ -203,10 +208,6 @@ class Climbs:
     def _now(self, count: int) -> float:
         """Returns the median of the last losses."""
         return statistics.median(itertools.islice(reversed(self._losses), count))
-
-    def _least(self) -> float:
-        """Returns what is a gain."""
-        return _GAIN if self._is_positive else self._chance()
 
     def _chance(self) -> float:
         """Returns how far a level may be above the best one by chance."""

@@ -5,12 +5,12 @@ from typing import Any
 
 import keras
 
-from nagd_keras.arguments import count, optional, positive, verbosity
+from nagd_keras.arguments import call_of, count, optional, positive, share, verbosity
+from nagd_keras.callbacks import guard_beginning as beginning
 from nagd_keras.callbacks.advice import Advice
 from nagd_keras.callbacks.batch_losses import BatchLoss, BatchLosses
 from nagd_keras.callbacks.climbs import Climb, Climbs
 from nagd_keras.callbacks.divergence import Divergence, named, report
-from nagd_keras.callbacks.monitored import checked_monitor, rises
 from nagd_keras.callbacks.optimizers import build, nagd_of, synchronize
 from nagd_keras.callbacks.rollbacks import Rollbacks
 from nagd_keras.callbacks.snapshots import Kept, Reading, State, Watched
@@ -25,83 +25,60 @@ _SKIPS = 4  # bad losses in a row that are put down to the data, if their update
 class DivergenceGuard(keras.callbacks.Callback):
     r"""Goes back to a good state, and on with a lower learning rate, when training diverges.
 
-    It is a sign of divergence
+    Signs of divergence are
 
-    - if the loss of a batch, or a weight after it, is not finite;
-    - if a loss $l$ is a spike: with the losses $l_i$ of the last `window` good batches, $m$ the
-      median of $\log l_i$ and $D = 1.4826 \cdot \text{median} |\log l_i - m|$,
+    - a loss, or a weight after its batch, that is not finite;
+    - a spike: with $m$ the median of $\log l_i$ of the last `window` good losses and
+      $D = 1.4826 \cdot \text{median} |\log l_i - m|$, a loss $l$ with
+      $\log l > m + \max(\log \text{spike\_threshold},\ \text{spread} \cdot D)$;
+    - a climb: the median of the last 25 losses has lost more than the share `climb` of what was
+      gained, or the losses never fall though the weights move far. See
+      `nagd_keras.callbacks.climbs`, and `spikes` for other losses than positive ones.
 
-      $$\log l > m + \max(\log \text{spike\_threshold},\ \text{spread} \cdot D);$$
+    Then the weights, and what the optimizer has of each, get their values of a good state; the
+    momentum is reset; the learning rate, or its schedule, is multiplied by `learning_rate_factor`,
+    after a climb by a power of it; and training goes on with the next batch. A state is good if the
+    loss of a later batch shows it. After a climb it is the one of the best level, or the beginning.
+    Steps, schedules and counters go on. The epoch's logs leave bad batches out. Rollbacks, and what
+    they took off, are kept with the optimizer's state, so a run that is resumed goes on with them.
 
-    - if the losses have climbed: the median of the last 25 has lost, in logarithms, more than the
-      share `climb` of what was gained since the first one, and not by chance; or if, in the first
-      100 batches, they are no lower than the first one though the weights have moved far.
+    One bad loss does not tell whether the batch or the weights are to blame. `patience=2` puts two
+    in a row down to the data: what they changed is undone, and no more. After an update that NAGD
+    or the loss scaling skipped, four in a row are. If going back does not lower the losses, since
+    the data are sorted, the learning rate comes back, and climbs are no longer looked at.
 
-    `nagd_keras.callbacks.spikes` and `climbs` have the formulas for zero and negative losses, few
-    losses and those that grow step by step, and the sources.
-
-    Then the model's weights get the values of a good state, and so does what the optimizer has of
-    each, such as the averages of `use_ema`; the momentum is reset; the learning rate, or its
-    schedule, is multiplied by `learning_rate_factor`; and training goes on with the next batch.
-    Steps, schedules and counters go on, other hyperparameters stay, and the epoch's logs leave bad
-    batches out. After a bad batch the state is the last good one: it counts as good when the loss
-    of a later batch shows that it is; that of the beginning does anyway. After a climb it is that
-    of the best level, and the factor is taken twice, and once more for each time that this did not
-    help. Where weights have moved far in the first 100 batches, it is the beginning, and the factor
-    is taken two times more. If the losses are no better behind the state of the best level, the
-    data are to blame, as where they are sorted: the learning rate comes back, and climbs are no
-    longer looked at. After `max_rollbacks` the next sign stops training, with a warning that
-    reports all that was seen.
-
-    It cannot be told from one bad loss whether the batch or the weights are to blame. Where bad
-    batches are to be expected, `patience=2` puts two in a row down to the data: what they changed
-    is undone, momentum included, and no more; only a third in a row is taken for a divergence.
-    If NAGD skipped the update of a batch with a bad loss (`skip_nonfinite`; with mixed_float16
-    Keras skips it), there is nothing to undo but in weights that are not trained, such as
-    statistics of normalization: they get their former values if they are not finite. Of such
-    batches there may be four in a row.
-
-    The losses of single batches follow from Keras' running means, as if all batches were of the
-    same size; with `steps_per_execution`, they are means over that many batches. A spoiled batch
-    whose loss is not worse than others is not seen, nor is a network that tells no more than the
-    mean of its targets, if that is better than what it told at first. OneCycle lowers its values by
-    what this callback takes off, other callbacks that set the learning rate before every batch
-    overrule it, and TerminateOnNaN ends what it mends. Rollbacks are counted, and lost learning
-    rates kept, with the optimizer's state, so that a run that is resumed goes on with them, with
-    new statistics of its losses; `fit` from epoch 0 begins with none.
+    A spoiled batch whose loss is like the others is not seen. OneCycle goes on lowered as much.
+    TerminateOnNaN ends what this callback mends.
 
     Args:
         monitor: the name of the loss in the logs of the batches.
         spike_threshold: the factor over the median up to which a loss is always good, in
             $(1, \infty)$, or None to see no spikes.
         spread: the robust standard deviations over the median up to which it is, in $(0, \infty)$.
-        window: the number of good losses that are compared with, at least 10. While fewer than 10
-            are known, ten times their median is good at least.
-        climb: the share of what was gained that may be lost, in (0, 1], or None to see no climbs.
+        window: the number of good losses that are compared with, at least 10.
+        climb: the share of what was gained that may be lost, in (0, 1], or None for any.
         learning_rate_factor: in (0, 1].
         patience: the number of bad batches in a row that are put down to the data, at least 0.
-        recovery: None, or the number of batches without a rollback after which the learning rate
-            gets back what it lost, and the count of rollbacks begins anew.
+        recovery: the number of good batches after which the learning rate gets back what it lost,
+            and the count of rollbacks begins anew, or None for never.
         max_rollbacks: how often to go back, at least 0.
-        snapshot_every: the number of batches after which the state is kept. With more than one,
-            what is in between is lost when the guard goes back.
+        snapshot_every: the number of batches after which the state is kept.
         verbose: 1 prints a line for each rollback, and what to change at the end; 0 does not.
 
     Attributes:
-        events: the rollbacks of the last fit, and what stopped it: a list of `Divergence`.
-        left_out: how many batches of the last fit were put down to the data.
+        events: the rollbacks of the last fit, and what stopped it, each a `Divergence`.
+        left_out: how many of its batches were put down to the data.
 
     Raises:
-        TypeError, ValueError: for an argument out of its range; before the first step, if the
-            optimizer is not a NAGD, or a callable gives its learning rate, if the weights are not
-            finite, or if there is another DivergenceGuard; after it, if `monitor` is not in the
-            logs.
+        TypeError, ValueError: for an argument out of its range, an optimizer that is no NAGD or
+            follows a callable, weights that are not finite, or a `monitor` that the logs lack.
 
     Example:
         >>> import keras
         >>> import numpy as np
         >>> from nagd_keras import NAGD, callbacks
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> layer = keras.layers.Dense(1, kernel_initializer="zeros")
+        >>> model = keras.Sequential([keras.Input((2,)), layer])
         >>> model.compile(optimizer=NAGD(0.1), loss="mse")
         >>> x, y = np.ones((8, 2)), np.ones((8, 1))
         >>> x[5] = np.nan
@@ -112,6 +89,7 @@ class DivergenceGuard(keras.callbacks.Callback):
     """
 
     async_safe = False
+    __repr__ = call_of
 
     def __init__(
         self,
@@ -129,18 +107,13 @@ class DivergenceGuard(keras.callbacks.Callback):
         verbose: int = 1,
     ) -> None:
         super().__init__()
-        self.monitor = checked_monitor(monitor)
-        if monitor.startswith("val_") or rises(monitor):
-            raise ValueError(
-                "`monitor` must be a loss of batches, which is bad where it rises. Received: "
-                f'monitor={monitor!r}. Pass the name of a loss in their logs, such as "loss".'
-            )
+        self.monitor = beginning.loss_of_batches(monitor)
         # Half of the losses are above the median.
         self.spike_threshold = optional(positive, "spike_threshold", spike_threshold, above=1.0)
         self.spread = positive("spread", spread)
         self.window = count("window", window, KNOWN)
-        self.climb = optional(_share, "climb", climb)
-        self.learning_rate_factor = _share("learning_rate_factor", learning_rate_factor)
+        self.climb = optional(share, "climb", climb)
+        self.learning_rate_factor = share("learning_rate_factor", learning_rate_factor)
         self.patience = count("patience", patience, 0)
         self.recovery = optional(count, "recovery", recovery)
         self.max_rollbacks = count("max_rollbacks", max_rollbacks, 0)
@@ -154,12 +127,7 @@ class DivergenceGuard(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Checks the optimizer and the monitor."""
         optimizer = nagd_of(self.model, type(self).__name__)
-        if self.learning_rate_factor != 1 and optimizer.learning_rate_scale is None:
-            raise ValueError(
-                "The learning rate is given by a callable, so DivergenceGuard cannot lower it. "
-                f"Received: learning_rate_factor={self.learning_rate_factor}. Pass "
-                "learning_rate_factor=1, or give the optimizer a number or a schedule."
-            )
+        beginning.check_optimizer(optimizer, self.learning_rate_factor)
         check(self)
         self.events, self.left_out = [], 0
         self._is_stopped = self._has_begun = False
@@ -175,25 +143,16 @@ class DivergenceGuard(keras.callbacks.Callback):
         """Takes the state of the beginning for a good one."""
         if not self._has_begun:
             self._begin()
-            self._has_begun = True
         self._losses.begin(batch, self.model)
 
     def _begin(self) -> None:
         optimizer = nagd_of(self.model, type(self).__name__)
-        if not self.model.built or not self.model.weights:
-            raise ValueError(
-                "DivergenceGuard has nothing to go back to. Received: a model that has no weights, "
-                "or none yet. Call it on a batch first."
-            )
+        beginning.check_model(self.model)
         build(self.model)
         synchronize(self.model)
         self._watched = Watched(self.model, optimizer, keeps_momentum=self.patience > 0)
         self._last = now = self._watched.read(weights=True)
-        if now.not_finite:
-            raise ValueError(
-                "DivergenceGuard has no good state to go back to: some weights are not finite at "
-                f"the beginning. Received: {named(now.not_finite)}. Load or make other weights."
-            )
+        beginning.check_weights(now)
         where = "the beginning" + (f" of epoch {self._epoch + 1}" if self._epoch else "")
         self._store = Kept(self._watched, State(now.values, where, is_first=True))
         self._spikes = Spikes(self.spike_threshold, self.spread, self.window)
@@ -201,7 +160,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._way_back = WayBack(self._store, self._climbs)
         self._rollbacks = Rollbacks(optimizer, self.learning_rate_factor)
         self._advice = Advice(optimizer)
-        self._not_kept = 0  # batches since a state was kept
+        self._has_begun, self._not_kept = True, 0  # batches since a state was kept
         self._bad_losses = self._bad_states = 0  # in a row
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -264,10 +223,8 @@ class DivergenceGuard(keras.callbacks.Callback):
     def _take_back(self, climb: Climb) -> None:
         """Gives the learning rate what it lost when going back did not help."""
         self._rollbacks.take_back(climb.power)
-        rate = number(self._watched.optimizer.learning_rate)
-        self._say(
-            f"{self._place()}: {self.monitor} is no better with the weights of before, so the data "
-            f"have changed; learning rate {rate:.4g}, and from now on it may climb"
+        self._say_rate(
+            f"{self.monitor} is no better with earlier weights, so the data have changed"
         )
 
     def _keep(self, now: Reading, loss: float, limit: float, skipped: bool) -> None:
@@ -305,8 +262,7 @@ class DivergenceGuard(keras.callbacks.Callback):
     def _undo(self, seen: str) -> None:
         """Goes back to the latest state, and no more."""
         self.left_out += 1
-        state = self._store.undo()
-        self._say(f"{self._place()}: {seen}; back to {state.where}")
+        self._say(f"{self._place()}: {seen}; back to {self._store.undo().where}")
 
     def _roll_back(self, seen: str, loss: float, limit: float) -> None:
         """Goes back after a bad batch."""
@@ -334,8 +290,11 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def _give_back(self) -> None:
         self._rollbacks.give_back()
+        self._say_rate(f"good for {self.recovery} batches")
+
+    def _say_rate(self, what: str) -> None:
         rate = number(self._watched.optimizer.learning_rate)
-        self._say(f"{self._place()}: good for {self.recovery} batches, learning rate {rate:.4g}")
+        self._say(f"{self._place()}: {what}, learning rate {rate:.4g}")
 
     def _place(self) -> str:
         return f"epoch {self._epoch + 1}, batch {self._losses.done}"
@@ -343,10 +302,3 @@ class DivergenceGuard(keras.callbacks.Callback):
     def _say(self, what: str) -> None:
         if self.verbose:
             print(f"\nDivergenceGuard: {what}.")
-
-
-def _share(name: str, given: Any) -> float:
-    number = positive(name, given)
-    if number > 1:
-        raise ValueError(f"`{name}` must be in (0, 1]. Received: {name}={given!r}.")
-    return number

@@ -75,12 +75,12 @@ class Watched:
         self.metrics: list[Any] = []
         self.watches_metrics = False
         slots: dict[str, list[Any]] = {}
-        for kind, _, slot in optimizer.state.slots.items():
+        for kind, _, slot in optimizer._state.slots.items():
             slots.setdefault(kind, []).append(slot)
         self.cleared = slots.pop(ACCUMULATOR, [])
         if not keeps_momentum:
             slots.pop(DISPLACEMENT, None)
-        scalars = optimizer.state.scalars
+        scalars = optimizer._state.scalars
         # What directions remember of each weight belongs to so many updates.
         numbers = [scalars[x] for x in ("updates", *(_MOMENTUM if keeps_momentum else ()))]
         self.restored = [*self.weights, *(v for slot in slots.values() for v in slot), *numbers]
@@ -88,7 +88,7 @@ class Watched:
         self._counters = [private.batches(optimizer), optimizer.skipped_updates]
         everything = [*self._counters, *self.restored]
         self._reads_all = self._reads_notes = Backend().reader(everything, self._floats)
-        pairs = zip(optimizer.state.slots[AVERAGE], optimizer.state.trained, strict=True)
+        pairs = zip(optimizer._state.slots[AVERAGE], optimizer._state.trained, strict=True)
         is_first = number(optimizer.iterations) == 0
         self.fresh_averages = [(a, v) for a, v in pairs if is_first and a is not None]
 
@@ -201,7 +201,7 @@ class Kept:
         return self._distance(self._watched.weights)
 
     def _distance(self, values: Sequence[Any]) -> float:
-        """Returns the median over the matrices, each in units of the length that it had at first.
+        """Returns what half of the matrices have moved, in units of their lengths at first.
 
         Vectors, and what begins at zero, have no length that says how large they should be.
         """
@@ -214,7 +214,7 @@ class Kept:
             )
             if weight.trainable and len(weight.shape) > 1
         ]
-        return statistics.median([each for each in found if each is not None] or [0.0])
+        return statistics.median_low([each for each in found if each is not None] or [0.0])
 
     def undo(self) -> State:
         """Brings the latest state back, be it good or a candidate."""

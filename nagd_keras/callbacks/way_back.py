@@ -42,7 +42,7 @@ class WayBack:
 
     def after_bad_batch(self) -> Return:
         """Goes back to the last good state, unless weights were spoiled before the batch."""
-        nothing = self._climbs.is_young and not self._climbs.has_gained
+        nothing = self._climbs.is_young and not self._climbs.has_halved
         anew = nothing and self._store.is_far()
         state = self._store.begin_anew() if anew else self._store.restore()
         return self._returned(state, 1 + _ANEW if anew else 1, anew)

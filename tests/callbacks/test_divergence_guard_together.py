@@ -111,7 +111,7 @@ def test_a_run_that_is_resumed(name, tmp_path):
     but = ("gradient_norm",)
     for key, found in state(model, but).items():
         np.testing.assert_array_equal(found, state(reference, but)[key], key)
-    assert model.optimizer.state.notes.of("DivergenceGuard")["rollbacks"] == 4
+    assert model.optimizer._state.notes.of("DivergenceGuard")["rollbacks"] == 4
     # The rate comes back after the resumption, too.
     train(model, EPOCH, guarded, epochs=9, initial_epoch=4)
     assert float(model.optimizer.learning_rate) == np.float32(0.05)

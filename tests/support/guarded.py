@@ -72,7 +72,7 @@ def state(model: Any, but: Sequence[str] = OBSERVED) -> dict[str, np.ndarray]:
     named = {f"weight {i}": v for i, v in enumerate(model.weights)}
     for optimizer in optimizers:
         if optimizer is nagd(model):
-            kept = {n: v for n, v in optimizer.state.named().items() if n.slot not in but}
+            kept = {n: v for n, v in optimizer._state.named().items() if n.slot not in but}
             named |= {f"{n.slot} {i}": v for i, (n, v) in enumerate(kept.items())}
         else:
             named |= {f"wrapper {i}": v for i, v in enumerate(optimizer.variables)}
