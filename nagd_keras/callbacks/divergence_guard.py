@@ -32,8 +32,7 @@ class DivergenceGuard(keras.callbacks.Callback):
       $D = 1.4826 \cdot \text{median} |\log l_i - m|$, a loss $l$ with
       $\log l > m + \max(\log \text{spike\_threshold},\ \text{spread} \cdot D)$;
     - a climb: the median of the last 25 losses has lost more than the share `climb` of what was
-      gained, or the losses never fall though the weights move far. See
-      `nagd_keras.callbacks.climbs`, and `spikes` for other losses than positive ones.
+      gained, or the losses never fall though the weights move far (`nagd_keras.callbacks.climbs`).
 
     Then the weights, and what the optimizer has of each, get their values of a good state; the
     momentum is reset; the learning rate, or its schedule, is multiplied by `learning_rate_factor`,
@@ -47,11 +46,10 @@ class DivergenceGuard(keras.callbacks.Callback):
     or the loss scaling skipped, four in a row are. If going back does not lower the losses, since
     the data are sorted, the learning rate comes back, and climbs are no longer looked at.
 
-    A spoiled batch whose loss is like the others is not seen. OneCycle goes on lowered as much.
-    TerminateOnNaN ends what this callback mends.
+    OneCycle goes on lowered as much. TerminateOnNaN ends what this callback mends.
 
     Args:
-        monitor: the name of the loss in the logs of the batches.
+        monitor: the loss in the logs of the batches.
         spike_threshold: the factor over the median up to which a loss is always good, in
             $(1, \infty)$, or None to see no spikes.
         spread: the robust standard deviations over the median up to which it is, in $(0, \infty)$.
@@ -59,8 +57,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         climb: the share of what was gained that may be lost, in (0, 1], or None for any.
         learning_rate_factor: in (0, 1].
         patience: the number of bad batches in a row that are put down to the data, at least 0.
-        recovery: the number of good batches after which the learning rate gets back what it lost,
-            and the count of rollbacks begins anew, or None for never.
+        recovery: the number of good batches after which all is given back, or None for never.
         max_rollbacks: how often to go back, at least 0.
         snapshot_every: the number of batches after which the state is kept.
         verbose: 1 prints a line for each rollback, and what to change at the end; 0 does not.
@@ -221,7 +218,6 @@ class DivergenceGuard(keras.callbacks.Callback):
         return climb is not None
 
     def _take_back(self, climb: Climb) -> None:
-        """Gives the learning rate what it lost when going back did not help."""
         self._rollbacks.take_back(climb.power)
         self._say_rate(
             f"{self.monitor} is no better with earlier weights, so the data have changed"
@@ -274,7 +270,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         self._go_on(back, seen, loss, limit)
 
     def _go_on(self, back: Return, seen: str, loss: float, limit: float) -> None:
-        """Goes on from a state, with a new momentum and a lower learning rate, or stops."""
+        """Goes on from a state with a lower learning rate, or stops."""
         optimizer, state = self._watched.optimizer, back.state
         optimizer.reset_momentum()
         self._spikes.losses = state.losses  # Those behind it may have belonged to bad weights.
