@@ -89,7 +89,7 @@ def test_a_pattern_that_matches_nothing():
     [
         ([("x", 1.0)], TypeError, "must be a dictionary"),
         ({1: 1.0}, TypeError, "must be a dictionary"),
-        ({"(": 1.0}, ValueError, r"'\(', which is none.*re\.escape"),
+        ({"(": 1.0}, ValueError, r"'\(', which is not one.*re\.escape"),
         ({"x": -1.0}, ValueError, r"Received: learning_rate_multipliers\['x'\]=-1\.0"),
         ({"x": float("nan")}, ValueError, "Received: .*=nan"),
         ({"x": "2"}, TypeError, "Received: .*='2'"),
