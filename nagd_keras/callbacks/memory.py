@@ -1,17 +1,23 @@
 """What callbacks must remember from epoch to epoch, kept with the state that is saved."""
 
 import warnings
+import weakref
+from collections.abc import MutableMapping
 from typing import Any
 
 from nagd_keras.nagd import NAGD
+
+_OF_OTHERS: MutableMapping[Any, dict[str, dict[str, Any]]] = weakref.WeakKeyDictionary()
 
 
 def notes_of(optimizer: Any, who: str) -> dict[str, Any]:
     """Returns the notes of a callback, of JSON's kinds, to read and change.
 
-    A NAGD saves them with its state; another optimizer saves nothing.
+    A NAGD saves them with its state. Those of another optimizer end with the process.
     """
-    return optimizer._state.notes.of(who) if isinstance(optimizer, NAGD) else {}
+    if isinstance(optimizer, NAGD):
+        return optimizer._state.notes.of(who)
+    return _OF_OTHERS.setdefault(optimizer, {}).setdefault(who, {})
 
 
 def warn_if_behind(notes: dict[str, Any], epoch: int, who: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from nagd_keras import schedules
 from nagd_keras.arguments import call_of, optional, positive, value
 from nagd_keras.callbacks.learning_rate_sweep import LearningRateSweep
+from nagd_keras.callbacks.listed import listed_with
 from nagd_keras.callbacks.optimizers import (
     check_settable,
     finished_batches,
@@ -18,7 +19,7 @@ from nagd_keras.callbacks.optimizers import (
 )
 from nagd_keras.callbacks.own_rate import OwnRate
 from nagd_keras.callbacks.rollbacks import Rollbacks
-from nagd_keras.callbacks.together import CYCLE, MOMENTUM, check
+from nagd_keras.callbacks.together import CYCLE, MOMENTUM, SCALE, check
 from nagd_keras.nagd import NAGD
 from nagd_keras.schedules.one_cycle import Anneal
 from nagd_keras.tensors import number
@@ -146,6 +147,8 @@ class OneCycle(keras.callbacks.Callback):
         if self.momentum is not None:
             check_settable(optimizer, "momentum", who, ", or pass momentum=None to leave it alone")
         check(self)
+        self._has_guard = any(SCALE in getattr(x, "fit_roles", ()) for x in listed_with(self))
+        self._left = 1.0
         self._is_first = True  # of the epochs of the fit
         self._steps = self._steps_of_fit() if self.total_steps is None else self.total_steps
         if self._steps:
@@ -197,7 +200,7 @@ class OneCycle(keras.callbacks.Callback):
         """
         peak = self.max_learning_rate
         if peak is None:
-            self._own = OwnRate(optimizer_of(self.model), _NAME)
+            self._own = OwnRate(optimizer_of(self.model), _NAME, self._read_left())
             peak = self._own.value
         if not peak > 0:
             raise ValueError(
@@ -224,14 +227,21 @@ class OneCycle(keras.callbacks.Callback):
     def _set(self, step: int) -> None:
         optimizer = optimizer_of(self.model)
         learning_rate, *momentum = self._at(step)
-        self._left = Rollbacks.left(optimizer)
+        self._left = self._read_left()
         learning_rate *= self._left
         if self._own:
-            self._own.set(learning_rate)
+            self._own.set(learning_rate, self._left)
         else:
             optimizer.learning_rate = learning_rate
         if momentum:
             optimizer.momentum = momentum[0]
+
+    def _read_left(self) -> float:
+        """Returns what a guard in the list has left of the learning rate; an earlier fit's is over.
+
+        Its last rollback may come after the last batch began, and it forgets when training ends.
+        """
+        return Rollbacks.left(optimizer_of(self.model)) if self._has_guard else 1.0
 
     def _at(self, step: int) -> list[float]:
         """Returns what each schedule gives at a step."""
@@ -244,6 +254,7 @@ class OneCycle(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Puts the values of the last batch into the logs."""
+        self._left = self._read_left()
         if self._ended not in (None, self._step):  # Where data end, one step more is begun.
             self._set(self._ended)
         if logs is not None:

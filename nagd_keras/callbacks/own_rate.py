@@ -13,28 +13,31 @@ class OwnRate:
     """Knows the learning rate without the callback, and gives it back.
 
     A NAGD keeps it with its state: a run that was killed leaves the callback's learning rate, which
-    the next run must not take for the optimizer's own.
+    the next run must not take for the optimizer's own. After the callback a guard may have lowered
+    that by a factor.
     """
 
-    def __init__(self, optimizer: Any, who: str) -> None:
+    def __init__(self, optimizer: Any, who: str, factor: float) -> None:
         """Reads the learning rate.
 
         Args:
             optimizer: the optimizer.
             who: the name of the callback.
+            factor: what a guard has left of the learning rate.
         """
         self._optimizer, self._notes = optimizer, notes_of(optimizer, who)
         now = number(optimizer.learning_rate)
-        if not math.isclose(now, self._notes.get("set", math.nan), rel_tol=_SAME):
+        left = self._notes.get("set", math.nan) * factor / self._notes.get("factor", 1.0)
+        if not math.isclose(now, left, rel_tol=_SAME):
             self._notes["own"] = now
         self.value = float(self._notes["own"])
 
-    def set(self, rate: float) -> None:
-        """Sets another one for now."""
+    def set(self, rate: float, factor: float) -> None:
+        """Sets another one for now; takes what a guard has left, which is in it."""
         self._optimizer.learning_rate = rate
-        self._notes["set"] = rate
+        self._notes["set"], self._notes["factor"] = rate, factor
 
-    def give_back(self, factor: float = 1.0) -> None:
+    def give_back(self, factor: float) -> None:
         """Sets it again, multiplied by a factor."""
         self._optimizer.learning_rate = factor * self.value
         self._notes.clear()

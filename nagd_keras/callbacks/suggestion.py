@@ -13,6 +13,7 @@ WIDTH = 1e3
 MOST = 3  # finer sweeps, where the first has no clear answer
 LOWER = 3.0  # by this factor a learning rate is lowered
 TRIALS = 6
+LEAST = 1e-6  # Less of the loss may be rounding.
 SURE = 3.0  # standard errors of the mean loss
 
 
@@ -32,7 +33,10 @@ def suggested(
     low = max(last / WIDTH, float(first.learning_rates[0]))
     finer: list[LearningRateSweep] = []
     while not finer or (len(finer) < MOST and not finer[-1].falls):
-        finer.append(run(np.geomspace(low, last, steps), math.inf, len(finer) + 1).result())
+        sweep = run(np.geomspace(low, last, steps), math.inf, len(finer) + 1)
+        if not sweep.is_over:  # Its data ended, unlike those of the first.
+            return untried(first, default)
+        finer.append(sweep.result())
     rate = float(np.exp(np.median(np.log([each.minimum for each in finer]))))
     # Of the first tenth, where the learning rate is tiny.
     untrained = first.losses[: max(2, len(first.losses) // 10)]
@@ -73,8 +77,10 @@ class _Trial:
         self.level = float(np.mean(end))
         error = np.sqrt(np.var(untrained) / len(untrained) + np.var(end) / len(end))
         fall = self._before - self.level
+        if not fall > LEAST * max(abs(self._before), abs(self.level)):
+            return
         # Full batches without dropout have no scatter.
-        self.falls = fall / error if error > 0 else float(np.copysign(np.inf, fall))
+        self.falls = fall / error if error > 0 else np.inf
 
     def said(self) -> str:
         """Returns it in words."""

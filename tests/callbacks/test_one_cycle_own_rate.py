@@ -7,6 +7,7 @@ import pytest
 from nagd_keras import NAGD, schedules
 from nagd_keras.callbacks import OneCycle
 from nagd_keras.callbacks.rollbacks import Rollbacks
+from nagd_keras.callbacks.together import SCALE
 from tests.support.tolerances import UNIT
 from tests.support.training import STEPS, fit, nagd, network
 
@@ -92,16 +93,53 @@ def test_a_rate_of_zero_is_no_peak():
         fit(model, OneCycle())
 
 
+def test_any_optimizer_whose_fit_was_interrupted():
+    model = network(keras.optimizers.Adam(0.05))
+    with pytest.raises(InterruptedError):
+        fit(model, OneCycle(), Rates(ends_before=STEPS + 2))
+    rates = Rates()
+    fit(model, OneCycle(), rates)
+    np.testing.assert_allclose(rates.seen, cycle(0.05), rtol=CLOSE)
+
+
+class Lowering(keras.callbacks.Callback):
+    """Lowers the learning rate after a batch, as a guard does."""
+
+    fit_roles = (SCALE,)
+
+    def __init__(self, after):
+        super().__init__()
+        self._after = after
+
+    def on_train_batch_end(self, batch, logs=None):
+        if nagd(self.model).iterations == self._after:
+            Rollbacks(nagd(self.model), 0.5).add(0)
+
+
+@pytest.mark.parametrize("after", [STEPS, EPOCHS * STEPS])
+def test_a_rollback_after_the_last_batch_counts(after):
+    model = network(NAGD(0.05))
+    fit(model, OneCycle(), Lowering(after))
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.025)
+
+
+def test_a_run_that_was_killed_after_a_rollback(tmp_path):
+    """With the guard it goes on lowered; without it, it does not lose half in each fit."""
+    model = network(NAGD(0.05))
+    with pytest.raises(InterruptedError):
+        fit(model, OneCycle(), Lowering(STEPS), Rates(ends_before=STEPS))
+    rates = Rates()
+    fit(model, OneCycle(), Lowering(-1), rates)
+    np.testing.assert_allclose(rates.seen, cycle(0.05) / 2, rtol=CLOSE)
+    for _ in range(2):
+        fit(model, OneCycle())
+        assert float(model.optimizer.learning_rate) == pytest.approx(0.025)
+
+
 def test_what_a_guard_lowered_stays_lowered():
     """A rollback halves the learning rate: that of the cycle, and the one that is given back."""
-
-    class Once(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            if nagd(self.model).iterations == STEPS + 2:
-                Rollbacks(nagd(self.model), 0.5).add(0)
-
     model, rates = network(NAGD(0.05)), Rates()
-    fit(model, OneCycle(), Once(), rates)
+    fit(model, OneCycle(), Lowering(STEPS + 2), rates)
     half = np.where(np.arange(EPOCHS * STEPS) < STEPS + 2, 1.0, 0.5)
     np.testing.assert_allclose(rates.seen, cycle(0.05) * half, rtol=CLOSE)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.025)

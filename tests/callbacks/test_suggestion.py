@@ -45,7 +45,7 @@ class Landscape:
     def run(self, rates, stop, repeat):
         if rates[0] < rates[-1]:
             self.swept.append((rates[0], rates[-1], repeat))
-            return SimpleNamespace(result=lambda: self.sweep(rates))
+            return SimpleNamespace(is_over=True, result=lambda: self.sweep(rates))
         self.tried.append(rates[0])
         losses = self.trial(rates[0]) if rates[0] < self.edge else np.array([1.0, np.inf])
         return SimpleNamespace(all_losses=lambda: losses)
@@ -115,6 +115,17 @@ def test_data_that_have_no_answer_give_the_default_of_the_optimizer():
             found = find_learning_rate(model, x, y, min=1e-12, max=1e-9, steps=20, verbose=0)
         assert found.suggested == pytest.approx(float(default))
         assert not found.is_sure
+
+
+def test_full_batches_without_a_fall_have_no_answer():
+    """They have no scatter, so that a rounding would be sure."""
+    x, y = data()
+    model = network(NAGD(0.05))
+    with pytest.warns(UserWarning, match="not sure"):
+        found = find_learning_rate(
+            model, x, y, batch_size=len(x), min=1e-13, max=1e-11, steps=20, verbose=0
+        )
+    assert not found.is_sure
 
 
 def test_a_generator_gives_no_trial():
