@@ -286,7 +286,9 @@ def permuted(y):
 
 
 def cosine(y, p):
-    return keras.losses.cosine_similarity(keras.ops.one_hot(y[:, 0], 10), p)
+    return keras.losses.cosine_similarity(
+        keras.ops.one_hot(keras.ops.cast(y[:, 0], "int32"), 10), p
+    )
 
 
 # Name: learning rate, examples, batch, epochs, and more.
