@@ -74,7 +74,10 @@ class BatchLosses:
         # A mean that is not finite stays so, and one that is huge hides what is added to it.
         self._mean_now = copy(self._mean)
         loss = self._mean_now.since_last(done - self._left_out, number(logs[self._monitor]))
-        return BatchLoss(loss, self._mean_now.rounding(), batches)
+        rounding = self._mean_now.rounding()
+        # One that is zero or negative by rounding only would hide that all losses are positive.
+        loss = rounding if -rounding <= loss <= 0 else loss
+        return BatchLoss(loss, rounding, batches)
 
     def accept(self, metrics: list[Any]) -> None:
         """Takes the execution for good; the metrics have the values given."""

@@ -17,6 +17,7 @@ _FIRST = 3  # losses that show whether going back has helped
 _LEVELS = 1.5  # The largest of n normal numbers is sqrt(2 log n) deviations; by trial.
 _GAIN = 0.16  # of a logarithm, 15 percent: less may be gained by a network that tells nothing
 _HALF = math.log(2.0)  # of the beginning: less says little where few losses are known
+_SMALL = math.log(100.0)  # below the beginning, where losses may vary as they like
 _FAR = math.log(3.0)  # above the beginning
 
 
@@ -48,9 +49,11 @@ class Climbs:
 
     Once it has gained, the loss has climbed if it has lost much of that, and not by chance:
 
-    $$L > b + \max\bigl(\text{share} \cdot (x_1 - b),\ \sigma \sqrt{1.5 \log(1 + t / 25)}\bigr).$$
+    $$L > b + \max\bigl(\text{share} \cdot (x_1 - b),\ \sigma \sqrt{1.5 \log(1 + t / 25)}\bigr),
+      \qquad L > x_1 - \log 100.$$
 
-    The square root is for chance, and left out where there is a spike besides.
+    The square root is for chance, and left out where there is a spike besides. Losses of less than
+    a hundredth of the first may vary as they like.
     Before, in the first 100 batches, let $d$ be the distance that weights have moved from their
     beginning, in units of their length there. What is learned at a good learning rate is a small
     change of the weights, and on a plateau they hardly move. So it has diverged if
@@ -137,7 +140,8 @@ class Climbs:
         if self._share is None or self._best == math.inf or len(self._losses) < LEVEL:
             return None
         level, best = self._level(), self._x(self._best)
-        above = self._share * (self._x(self.start) - best)
+        gain = self._x(self.start) - best
+        above = max(self._share * gain, gain - _SMALL) if self._is_positive else self._share * gain
         # What is quick comes first, since this is asked at every batch.
         if self._x(level) > best + above and not spiked:
             above = max(above, self._chance())

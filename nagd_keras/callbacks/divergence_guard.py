@@ -29,8 +29,8 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     - a loss, or a weight after its batch, that is not finite;
     - a spike: with $m$ the median of $\log l_i$ of the last `window` good losses and
-      $D = 1.4826 \cdot \text{median} |\log l_i - m|$, a loss $l$ with
-      $\log l > m + \max(\log \text{spike\_threshold},\ \text{spread} \cdot D)$;
+      $D = 1.4826 \cdot \text{median} |\log l_i - m|$, a loss $l$, after $k$ spikes, with
+      $\log l > m + 1.25^k \max(\log \text{spike\_threshold},\ \text{spread} \cdot D)$;
     - a climb: the median of the last 25 losses has lost more than the share `climb` of what was
       gained, or the losses never fall though the weights move far (`nagd_keras.callbacks.climbs`).
 
@@ -95,7 +95,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         spike_threshold: float | None = 3.0,
         spread: float = 5.0,
         window: int = 50,
-        climb: float | None = 1 / 3,
+        climb: float | None = 1 / 4,
         learning_rate_factor: float = 0.5,
         patience: int = 0,
         recovery: int | None = None,
@@ -219,9 +219,7 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def _take_back(self, climb: Climb) -> None:
         self._rollbacks.take_back(climb.power)
-        self._say_rate(
-            f"{self.monitor} is no better with earlier weights, so the data have changed"
-        )
+        self._say_rate(f"{self.monitor} is no better with earlier weights, so the data changed")
 
     def _keep(self, now: Reading, loss: float, limit: float, skipped: bool) -> None:
         """Keeps a state, or goes back if it is not finite."""
@@ -248,6 +246,7 @@ class DivergenceGuard(keras.callbacks.Callback):
         if self._bad_losses > patience:
             if patience:
                 seen += f", bad {self._bad_losses} times in a row"
+            self._spikes.note(loss.value)
             self._roll_back(seen, loss.value, limit)
         elif skipped:
             self.left_out += 1
@@ -286,6 +285,7 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def _give_back(self) -> None:
         self._rollbacks.give_back()
+        self._spikes.forget()
         self._say_rate(f"good for {self.recovery} batches")
 
     def _say_rate(self, what: str) -> None:

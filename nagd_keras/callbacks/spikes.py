@@ -9,6 +9,7 @@ KNOWN = 10  # losses that a median and a spread need
 _SOME = 3  # losses of which they say something
 _LEAST, _MOST = 10.0, 100.0  # factors over the median, or the largest, where fewer are known
 _HALF = 0.5  # of the way to the limit
+_WIDER = 1.25  # by which each spike makes the way to the limit longer
 _SLACK = 10.0  # how far the limit may rise again
 _NORMAL = 1.4826  # the standard deviation of a normal distribution, in units of its MAD
 _LARGEST = 700.0  # an exponent that exp can take
@@ -35,7 +36,7 @@ def limit(losses: Collection[float], threshold: float, spread: float, share: flo
         losses: the losses before, finite, at least one.
         threshold: the factor over the median that is always in line, in $(1, \infty)$.
         spread: the robust standard deviations over the median that are, in $(0, \infty)$.
-        share: the part of the way from the median to the limit, in (0, 1].
+        share: what the way from the median to the limit is multiplied by, in $(0, \infty)$.
 
     References:
         - Rousseeuw & Croux (1993), Alternatives to the median absolute deviation.
@@ -69,6 +70,9 @@ class Spikes:
     Where losses grow step by step, so do their median and spread, and none would ever be out of
     line. So the limit is at most ten times the lowest that it has been, once three positive losses
     were known.
+
+    Where spikes come again and again, the losses have a long tail, of which those in line show
+    nothing. So each spike that is noted makes the way to the limit longer by a fourth.
     """
 
     def __init__(self, threshold: float | None, spread: float, window: int) -> None:
@@ -76,6 +80,7 @@ class Spikes:
         self._threshold, self._spread = threshold, spread
         self._losses: deque[float] = deque(maxlen=window)
         self._lowest = math.inf
+        self._found = 0  # spikes
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -98,7 +103,7 @@ class Spikes:
             if min(losses) > 0:
                 now = min(now, max(threshold, _MOST) * statistics.median(losses))
         else:
-            now = limit(losses, threshold, spread)
+            now = limit(losses, threshold, spread, _WIDER**self._found)
         return min(now, _SLACK * self._lowest)
 
     def ordinary(self) -> float:
@@ -109,6 +114,14 @@ class Spikes:
             return _LEAST * max(self._losses) if max(self._losses) > 0 else math.inf
         half = limit(self._losses, self._threshold, self._spread, _HALF)
         return min(half, self._lowest)
+
+    def note(self, loss: float) -> None:
+        """Takes note of a spike, which does not become one of the losses."""
+        self._found += math.isfinite(loss)
+
+    def forget(self) -> None:
+        """Forgets the spikes."""
+        self._found = 0
 
     def add(self, loss: float) -> None:
         """Takes a loss for one that is in line."""

@@ -50,7 +50,8 @@ def by_numpy(losses, share=1 / 3):
             best = max(level, before)
         noise = deviation(np.diff(x[max(t - 50, 0) : t])) / np.sqrt(2)
         noise *= np.sqrt(1.5 * np.log(1 + t / 25))
-        if best < math.inf and level > best + max(share * (x[0] - best), noise):
+        limit = max(best + max(share * (x[0] - best), noise), x[0] - np.log(100))
+        if best < math.inf and level > limit:
             return t
     return None
 
@@ -153,6 +154,13 @@ def test_losses_near_zero(seed):
     rng = np.random.default_rng(seed)
     losses = np.concatenate([np.geomspace(1, 1e-5, 200), 10 ** rng.uniform(-6, -5, 1000)])
     assert first(losses, moved=NEAR) is None
+
+
+def test_losses_that_are_small_may_vary():
+    """Less than a hundredth of the first is no divergence, if it is a thousand times the best."""
+    for level, seen in ((0.009, False), (0.011, True)):
+        found = first([1.0, *np.geomspace(1, 1e-5, 100), *[1e-5] * 50, *[level] * 50], moved=NEAR)
+        assert (found is not None) == seen
 
 
 @given(seed=SEEDS)

@@ -235,17 +235,18 @@ def test_twice_the_same_state():
     assert_same(state(model), state(reference))
 
 
-def by_hand(losses):
-    """Shows a guard the running means of losses; returns it."""
-    guarded, total = guard(), 0.0
+def by_hand(losses, guarded=None):
+    """Shows a guard the running means of losses, of which bad ones are left out; returns it."""
+    guarded, total, good = guarded or guard(), 0.0, 0
     guarded.set_model(network(NAGD()))
     guarded.set_params({"steps": len(losses)})
     guarded.on_train_begin()
     guarded.on_epoch_begin(0)
     for batch, loss in enumerate(losses):
         guarded.on_train_batch_begin(batch)
-        total += loss
-        guarded.on_train_batch_end(batch, {"loss": total / (batch + 1)})
+        guarded.on_train_batch_end(batch, {"loss": (total + loss) / (good + 1)})
+        if guarded._losses._left_out + good == batch:
+            total, good = total + loss, good + 1
     return guarded
 
 
@@ -625,6 +626,26 @@ def test_the_loss_of_a_batch_is_its_own():
         train(model, [0] * len(LONG), guarded, spoiled=spoiled)
         seen.append(guarded.events[-1].value)
     assert seen[1:] == pytest.approx([seen[0]] * 2, rel=1e-5)
+
+
+def test_what_is_zero_by_rounding_only():
+    """Were it zero, or negative, losses would be compared by differences."""
+    guarded = by_hand([1.0, *[1e-4] * 20, 0.0, *[1e-4] * 20, -1e-7, *[1e-4] * 5])
+    assert guarded.events == []
+    assert min(guarded._spikes.losses) > 0
+    guarded = by_hand([1.0, *[1e-4] * 20, -1e-3, *[1e-4] * 5])
+    assert min(guarded._spikes.losses) == pytest.approx(-1e-3)
+
+
+@pytest.mark.parametrize("patience", [0, 1])
+def test_spikes_of_one_size_are_the_data(patience):
+    """A batch that is far out of line in each epoch takes off little, and stops nothing."""
+    losses = [1.0] * 12
+    for _ in range(20):
+        losses += [*[1.0] * 9, 5.0]
+    guarded = guard(patience=patience)
+    shown = by_hand(losses, guarded)
+    assert len(shown.events) == (2 if patience == 0 else 0)
 
 
 def test_other_monitors():

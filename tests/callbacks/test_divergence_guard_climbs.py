@@ -259,10 +259,10 @@ def images(rate, seed):
     return model, x.reshape(-1, 8, 8, 1).astype("float32") / 16, y
 
 
-@pytest.mark.parametrize(("rate", "seed"), [(0.2, 1), (1.0, 0), (1.0, 1), (1.0, 2)])
-def test_a_learning_rate_that_is_too_high(rate, seed):
-    """Without the guard the losses climb, or stay at those of a network that tells nothing."""
-    model, x, y = images(rate, seed)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_learning_rate_that_is_too_high(seed):
+    """Without the guard the losses stay at those of a network that tells nothing."""
+    model, x, y = images(1.0, seed)
     guarded = guard()
     model.fit(x, y, 32, 6, callbacks=[guarded], verbose=0)
     assert guarded.events

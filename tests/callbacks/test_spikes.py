@@ -155,6 +155,19 @@ def test_losses_that_fall_leave_the_limit_free():
         spikes.add(loss)
 
 
+def test_spikes_that_come_again():
+    """Each makes the way to the limit longer, in logarithms, until they are forgotten."""
+    spikes, limits = known(*[1.0] * 10), []
+    for _ in range(3):
+        limits.append(math.log(spikes.limit(), 3.0))
+        spikes.note(9.0)
+        spikes.note(math.inf)  # says nothing of a long tail
+    assert limits == pytest.approx([1, 1.25, 1.25**2])
+    assert spikes.ordinary() == pytest.approx(math.sqrt(3.0))
+    spikes.forget()
+    assert spikes.limit() == pytest.approx(3.0)
+
+
 def test_only_the_last_losses_count():
     spikes = known(*[2.0] * KNOWN, *[1.0] * KNOWN, window=KNOWN)
     assert spikes.limit() == pytest.approx(3.0)
