@@ -16,13 +16,36 @@ from nagd_keras.tensors import tensor
 
 
 @contextlib.contextmanager
+def stepwise(model: Any) -> Iterator[Any]:
+    """Makes each execution one step, since Keras lets callbacks act only between executions.
+
+    Afterwards the model has what `fit` sets on it as before, even after an exception.
+    """
+    attributes = {name: vars(model)[name] for name in private.SET_BY_FIT if name in vars(model)}
+    try:
+        private.start_at(model, None)
+        if model.steps_per_execution != 1:
+            model.steps_per_execution = 1
+            model.make_train_function(force=True)
+        yield model
+    finally:
+        if attributes["train_function"] is None and attributes["steps_per_execution"] == 1:
+            # What was compiled is what a fit would compile.
+            attributes["train_function"] = model.train_function
+        for name in private.SET_BY_FIT:
+            if name in attributes:
+                setattr(model, name, attributes[name])
+            elif name in vars(model):
+                delattr(model, name)
+
+
+@contextlib.contextmanager
 def borrowed(model: Any) -> Iterator[Any]:
     """Gives a built model, with a built optimizer, back as it was, even after an exception.
 
     It restores all of Keras' variables (weights, statistics of normalization, seed generators,
-    metrics, optimizers), what else a NAGD keeps, what `fit` sets on the model, and the random
-    generators of Python, NumPy and, where Keras draws from them, PyTorch. Meanwhile each execution
-    is one step, since Keras lets callbacks act only between executions.
+    metrics, optimizers), what else a NAGD keeps, and the random generators of Python, NumPy and,
+    where Keras draws from them, PyTorch.
     """
     held = [*model.variables, *model.metrics_variables]
     beside = []
@@ -34,12 +57,7 @@ def borrowed(model: Any) -> Iterator[Any]:
             beside.append((inner._state, inner._state.beside_variables()))
     distinct = {id(variable): variable for variable in held}.values()
     values = [(variable, keras.ops.copy(tensor(variable))) for variable in distinct]
-    attributes = {name: vars(model)[name] for name in private.SET_BY_FIT if name in vars(model)}
     try:
-        private.start_at(model, None)
-        if model.steps_per_execution != 1:
-            model.steps_per_execution = 1
-            model.make_train_function(force=True)
         with generators_kept():
             yield model
     finally:
@@ -49,14 +67,6 @@ def borrowed(model: Any) -> Iterator[Any]:
             variable.assign(value)
         for state, kept in beside:
             state.put_back(kept)
-        if attributes["train_function"] is None and attributes["steps_per_execution"] == 1:
-            # What was compiled is what a fit would compile.
-            attributes["train_function"] = model.train_function
-        for name in private.SET_BY_FIT:
-            if name in attributes:
-                setattr(model, name, attributes[name])
-            elif name in vars(model):
-                delattr(model, name)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 
 from nagd_keras.arguments import count, positive, value, verbosity
 from nagd_keras.callbacks.batches import Batches, arguments_of_fit, first_inputs
-from nagd_keras.callbacks.borrowed import borrowed, generators_kept
+from nagd_keras.callbacks.borrowed import borrowed, generators_kept, stepwise
 from nagd_keras.callbacks.learning_rate_sweep import LearningRateSweep
 from nagd_keras.callbacks.optimizers import (
     bring_to_rest,
@@ -51,9 +51,9 @@ def find_learning_rate(
        with the smallest smoothed loss is the candidate. If the loss does not fall clearly, two more
        sweeps with other batches follow, and the median is the candidate.
     3. Trials. The candidate trains for $n$ batches, and so does a third of it. As long as the third
-       ends lower, it becomes the candidate. The function suggests the last candidate if its loss
-       fell by more than three standard errors. Otherwise it warns, and suggests the optimizer's
-       default.
+       ends lower, it becomes the candidate. The function suggests the last candidate if the last
+       quarter of its batches, at least five, has a lower loss than without training, by more than
+       three standard errors. Otherwise it warns, and suggests the optimizer's default.
 
     Then the model gets back what it had, even after an error or an interruption: weights, optimizer
     state, metrics, statistics of normalization, seed generators, what it was compiled with, and the
@@ -140,12 +140,13 @@ def find_learning_rate(
             model.fit(**batches, **weights, verbose=0, callbacks=[sweep])
         return sweep
 
-    first = run(np.geomspace(low, high, steps), stop_at, 0)
-    found, default = first.result(), default_rate(optimizer)
-    if first.is_over and not isinstance(data["x"], GeneratorType):
-        suggestion = suggested(found, run, steps, default)
-    else:
-        suggestion = untried(found, default)
+    with stepwise(model):
+        first = run(np.geomspace(low, high, steps), stop_at, 0)
+        found, default = first.result(), default_rate(optimizer)
+        if first.is_over and not isinstance(data["x"], GeneratorType):
+            suggestion = suggested(found, run, steps, default)
+        else:
+            suggestion = untried(found, default)
     found = replace(found, suggestion=suggestion)
     if not found.is_sure:
         warnings.warn(

@@ -13,8 +13,10 @@ WIDTH = 1e3
 MOST = 3  # finer sweeps, where the first has no clear answer
 LOWER = 3.0  # by this factor a learning rate is lowered
 TRIALS = 6
+TINY = 1e-3  # times the first learning rate: nothing is learned
 LEAST = 1e-6  # Less of the loss may be rounding.
-SURE = 3.0  # standard errors of the mean loss
+FEWEST = 5  # losses at the end, of which a standard error says something
+SURE = 3.0  # standard errors
 
 
 def suggested(
@@ -38,19 +40,19 @@ def suggested(
             return untried(first, default)
         finer.append(sweep.result())
     rate = float(np.exp(np.median(np.log([each.minimum for each in finer]))))
-    # Of the first tenth, where the learning rate is tiny.
-    untrained = first.losses[: max(2, len(first.losses) // 10)]
 
-    def trial(rate: float) -> _Trial:
-        return _Trial(rate, run(np.full(steps, rate), math.inf, 0).all_losses(), untrained)
+    def trained(rate: float) -> np.ndarray:
+        return run(np.full(steps, rate), math.inf, 0).all_losses()
 
-    best = trial(rate)
+    # The same batches, so that a trial is compared with what it began from, batch by batch.
+    untrained = trained(TINY * float(first.learning_rates[0]))
+    best = _Trial(rate, trained(rate), untrained)
     for power in range(1, TRIALS):
-        lower = trial(rate / LOWER**power)
-        if best.falls > SURE and lower.level >= best.level:
+        lower = _Trial(rate / LOWER**power, trained(rate / LOWER**power), untrained)
+        if best.is_sure and not (lower.is_sure and lower.level < best.level):
             break
         best = lower
-    if best.falls > SURE:
+    if best.is_sure:
         return Suggestion(best.rate, True, best.said())
     return Suggestion(default, False, f"the optimizer's default: {best.said()}")
 
@@ -64,23 +66,29 @@ def untried(first: LearningRateSweep, default: float) -> Suggestion:
 
 
 class _Trial:
-    """The result of a short training run."""
+    """The result of a short training run, beside the same batches without training."""
 
     def __init__(self, rate: float, losses: np.ndarray, untrained: np.ndarray) -> None:
-        self.rate, self._number, self._before = rate, len(losses), float(np.mean(untrained))
-        self.level, self.falls = np.inf, -np.inf
+        self.rate, self._number = rate, len(losses)
+        self.level, self._falls = np.inf, -np.inf
         # A network that exploded may come down to a constant, and never learn.
         high = np.max(untrained) + max(abs(np.max(untrained)), np.ptp(untrained))
-        if len(losses) < 2 or not np.max(losses) <= high:
+        if not np.max(losses) <= high < np.inf:
             return
-        end = losses[-max(2, len(losses) // 4) :]
-        self.level = float(np.mean(end))
-        error = np.sqrt(np.var(untrained) / len(untrained) + np.var(end) / len(end))
+        count = max(FEWEST, len(losses) // 4)
+        before, end = untrained[-count:], losses[-count:]
+        self._before, self.level = float(np.mean(before)), float(np.mean(end))
         fall = self._before - self.level
-        if not fall > LEAST * max(abs(self._before), abs(self.level)):
+        if len(end) < FEWEST or not fall > LEAST * max(abs(self._before), abs(self.level)):
             return
+        error = np.std(before - end, ddof=1) / np.sqrt(count)
         # Full batches without dropout have no scatter.
-        self.falls = fall / error if error > 0 else np.inf
+        self._falls = fall / error if error > 0 else np.inf
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the loss fell, and not by chance."""
+        return self._falls > SURE
 
     def said(self) -> str:
         """Returns it in words."""
@@ -88,5 +96,5 @@ class _Trial:
             return f"the loss exploded in {self._number} batches with {self.rate:.3g}"
         return (
             f"{self._number} batches with {self.rate:.3g} took the loss from {self._before:.4g} to "
-            f"{self.level:.4g}, {self.falls:.3g} standard errors"
+            f"{self.level:.4g}, {self._falls:.3g} standard errors"
         )

@@ -39,6 +39,8 @@ class Landscape:
 
     def trial(self, rate):
         """It falls to a level that is lowest at the best learning rate."""
+        if rate < 1e-9:
+            return np.ones(STEPS) + self.noise()
         end = 0.1 + 0.1 * abs(np.log(rate / self.best)) if self.falls else 1.0
         return np.linspace(1, min(0.9, end) if self.falls else 1.0, STEPS) + self.noise()
 
@@ -46,7 +48,8 @@ class Landscape:
         if rates[0] < rates[-1]:
             self.swept.append((rates[0], rates[-1], repeat))
             return SimpleNamespace(is_over=True, result=lambda: self.sweep(rates))
-        self.tried.append(rates[0])
+        if rates[0] > 1e-9:
+            self.tried.append(rates[0])
         losses = self.trial(rates[0]) if rates[0] < self.edge else np.array([1.0, np.inf])
         return SimpleNamespace(all_losses=lambda: losses)
 
@@ -80,6 +83,57 @@ def test_a_rate_that_explodes_in_its_trial_is_lowered():
     assert model.tried[:3] == pytest.approx([0.1, 0.1 / 3, 0.1 / 9])
     assert found.rate == pytest.approx(0.1 / 9)
     assert found.is_sure
+
+
+def tried(losses, untrained, steps=STEPS):
+    """What is suggested where a trial at any learning rate has these losses."""
+
+    def run(rates, stop, repeat):
+        if rates[0] < rates[-1]:
+            falls = swept(rates, np.linspace(1, 0, len(rates)))
+            return SimpleNamespace(is_over=True, result=lambda: falls)
+        return SimpleNamespace(all_losses=lambda: untrained if rates[0] < 1e-9 else losses)
+
+    first = swept(np.geomspace(1e-7, 1, steps), np.linspace(1, 0, steps))
+    return suggested(first, run, steps, 0.123)
+
+
+def test_losses_with_a_long_tail_are_no_explosion():
+    """Some batches have losses far above the others, with training and without."""
+    rng = np.random.default_rng(0)
+    untrained = np.exp(rng.normal(size=STEPS))
+    untrained[: STEPS // 10] = 1.0  # so that the first say nothing of the tail
+    assert untrained.max() > 5
+    assert tried(0.5 * untrained, untrained).is_sure
+    assert not tried(np.where(np.arange(STEPS) == 9, 1e3, 0.5) * untrained, untrained).is_sure
+
+
+def test_noise_is_seldom_sure():
+    """Three standard errors of five differences are exceeded by chance in 2 of 100."""
+    rng = np.random.default_rng(0)
+    sure = [tried(*(1 + 0.1 * rng.normal(size=(2, 8))), steps=8).is_sure for _ in range(200)]
+    assert sum(sure) < 0.05 * len(sure)
+    assert not tried(np.array([0.5, 0.4, 0.3, 0.2]), np.ones(4), steps=4).is_sure  # too few
+
+
+def test_what_is_sure_is_not_given_up_for_what_is_not():
+    """A third of the learning rate has a lower mean, because of one batch."""
+    untrained = np.ones(STEPS)
+    sure, lucky = np.full(STEPS, 0.5), np.full(STEPS, 0.6)
+    sure[::2] += 1e-3
+    lucky[-1] = -1e3
+
+    def run(rates, stop, repeat):
+        if rates[0] < rates[-1]:
+            falls = swept(rates, np.linspace(1, 0, len(rates)))
+            return SimpleNamespace(is_over=True, result=lambda: falls)
+        losses = untrained if rates[0] < 1e-9 else sure if rates[0] > 0.05 else lucky
+        return SimpleNamespace(all_losses=lambda: losses)
+
+    first = swept(np.geomspace(1e-7, 1, STEPS), np.linspace(1, 0, STEPS))
+    found = suggested(first, run, STEPS, 0.123)
+    assert found.is_sure
+    assert found.rate == pytest.approx(0.1)
 
 
 def test_a_cycle_takes_the_sweep():
