@@ -38,7 +38,7 @@ class OneCycle(keras.callbacks.Callback):
     `OneCycle()` needs no number: the peak is the optimizer's own learning rate. The optimizer gets
     it back when the fit ends, so the next fit begins as this one did. A fit that was killed and
     resumed has the same peak. With a number or a `LearningRateSweep`, the last value of the cycle
-    stays.
+    stays; a later `OneCycle()` has the same peak, unless you set the learning rate in between.
 
     The cycle spans all epochs of the running `fit`. With `total_steps` it spans that many batches
     of the optimizer (`optimizer.iterations`, unless gradients are accumulated), over several fits.
@@ -114,7 +114,7 @@ class OneCycle(keras.callbacks.Callback):
         self._cycle(
             self.max_learning_rate or 1.0, 2**31 - 1 if total_steps is None else total_steps
         )
-        self._own: OwnRate | None = None  # of the optimizer, while it is the peak
+        self._own: OwnRate | None = None  # of the optimizer
         self._left = 1.0  # of the learning rate, where a DivergenceGuard lowered it
         self._schedules: list[schedules.OneCycle] = []
         self._first = -1  # of the steps whose values are known,
@@ -198,10 +198,9 @@ class OneCycle(keras.callbacks.Callback):
         Raises:
             ValueError: if the optimizer's own learning rate is 0, and is to be the peak.
         """
-        peak = self.max_learning_rate
-        if peak is None:
-            self._own = OwnRate(optimizer_of(self.model), _NAME, self._read_left())
-            peak = self._own.value
+        optimizer, left = optimizer_of(self.model), self._read_left()
+        self._own = OwnRate(optimizer, _NAME, left, self.max_learning_rate)
+        peak = self._own.value
         if not peak > 0:
             raise ValueError(
                 "The optimizer's own learning rate is the peak of OneCycle(), so it must be above "
@@ -225,16 +224,12 @@ class OneCycle(keras.callbacks.Callback):
         self._ended = self._step
 
     def _set(self, step: int) -> None:
-        optimizer = optimizer_of(self.model)
         learning_rate, *momentum = self._at(step)
         self._left = self._read_left()
-        learning_rate *= self._left
-        if self._own:
-            self._own.set(learning_rate, self._left)
-        else:
-            optimizer.learning_rate = learning_rate
+        if self._own:  # Always: it begins with the schedules.
+            self._own.set(learning_rate * self._left, self._left)
         if momentum:
-            optimizer.momentum = momentum[0]
+            optimizer_of(self.model).momentum = momentum[0]
 
     def _read_left(self) -> float:
         """Returns what a guard in the list has left of the learning rate; an earlier fit's is over.
@@ -265,10 +260,14 @@ class OneCycle(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Gives the optimizer its own learning rate back, if that was the peak."""
-        if self._own:
-            synchronize(self.model)
+        if self._own is None:  # It had no batch.
+            return
+        synchronize(self.model)
+        if self.max_learning_rate is None:
             self._own.give_back(self._left)
-            self._own = None
+        else:
+            self._own.leave(self._left)
+        self._own = None
 
 
 def _checked_momenta(momentum: Sequence[float]) -> tuple[float, float]:

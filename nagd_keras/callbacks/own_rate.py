@@ -17,18 +17,21 @@ class OwnRate:
     that by a factor.
     """
 
-    def __init__(self, optimizer: Any, who: str, factor: float) -> None:
+    def __init__(self, optimizer: Any, who: str, factor: float, value: float | None = None) -> None:
         """Reads the learning rate.
 
         Args:
             optimizer: the optimizer.
             who: the name of the callback.
             factor: what a guard has left of the learning rate.
+            value: the learning rate that is to be its own from now on; None leaves it.
         """
         self._optimizer, self._notes = optimizer, notes_of(optimizer, who)
         now = number(optimizer.learning_rate)
         left = self._notes.get("set", math.nan) * factor / self._notes.get("factor", 1.0)
-        if not math.isclose(now, left, rel_tol=_SAME):
+        if value is not None:
+            self._notes["own"] = value
+        elif not math.isclose(now, left, rel_tol=_SAME):
             self._notes["own"] = now
         self.value = float(self._notes["own"])
 
@@ -41,3 +44,7 @@ class OwnRate:
         """Sets it again, multiplied by a factor."""
         self._optimizer.learning_rate = factor * self.value
         self._notes.clear()
+
+    def leave(self, factor: float) -> None:
+        """Leaves what was set, and remembers its own, multiplied by a factor."""
+        self._notes.update(own=factor * self.value, factor=1.0)

@@ -53,6 +53,21 @@ def test_a_number_that_was_given_stays_where_it_ended():
     assert float(model.optimizer.learning_rate) == pytest.approx(0.1 / 25e4)
 
 
+@pytest.mark.parametrize("make", [NAGD, keras.optimizers.Adam])
+def test_the_next_cycle_has_the_peak_of_the_last(make):
+    """Its last value is nothing to train with."""
+    model, rates = network(make(0.02)), Rates()
+    fit(model, OneCycle(0.1))
+    fit(model, OneCycle(), rates)
+    np.testing.assert_allclose(rates.seen, cycle(0.1), rtol=CLOSE)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.1)
+    fit(model, OneCycle(0.1))
+    model.optimizer.learning_rate = 0.03
+    rates = Rates()
+    fit(model, OneCycle(), rates)
+    np.testing.assert_allclose(rates.seen, cycle(0.03), rtol=CLOSE)
+
+
 def test_any_optimizer():
     model = network(keras.optimizers.Adam(0.02))
     history = fit(model, OneCycle(momentum=None))
@@ -143,3 +158,10 @@ def test_what_a_guard_lowered_stays_lowered():
     half = np.where(np.arange(EPOCHS * STEPS) < STEPS + 2, 1.0, 0.5)
     np.testing.assert_allclose(rates.seen, cycle(0.05) * half, rtol=CLOSE)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.025)
+
+
+def test_what_a_guard_lowered_is_lower_in_the_next_cycle():
+    model, rates = network(NAGD(0.05)), Rates()
+    fit(model, OneCycle(0.1), Lowering(STEPS + 2))
+    fit(model, OneCycle(), rates)
+    np.testing.assert_allclose(rates.seen, cycle(0.1) / 2, rtol=CLOSE)
