@@ -32,12 +32,14 @@ class Run(NamedTuple):
     seed: int
 
 
-def runs(families: Sequence[str], rates: Sequence[float], seeds: int, times: int) -> Iterator[Run]:
+def runs(
+    families: Sequence[str], only: Sequence[str], rates: Sequence[float], seeds: int, times: int
+) -> Iterator[Run]:
     """Yields the runs that are made on every workload, with so many times the race's updates."""
     for seed, rate in itertools.product(range(1, seeds + 1), rates):
         for family in families:
             for name, variant in FAMILIES[family].items():
-                if variant.longer or times == 1:
+                if name in only if only else variant.longer or times == 1:
                     key = report.key(family, name, rate, seed, times)
                     yield Run(key, variant, Draw(rate, 0.0, True), seed)
 
@@ -56,6 +58,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
     parser.add_argument("workloads", nargs="*", help=f"of {', '.join(WORKLOADS)}; default: all")
     parser.add_argument("--family", choices=FAMILIES, action="append", help="default: all")
+    names = [name for family in FAMILIES.values() for name in family]
+    parser.add_argument("--only", choices=names, action="append", help="variants; default: all")
     parser.add_argument("--rate", type=float, choices=RATES, action="append", help="default: all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--long", action="store_true", help=f"{LONGER} times the updates")
@@ -68,7 +72,7 @@ def main() -> int:
     if not arguments.report:
         problems = {name: WORKLOADS[name].make() for name in arguments.workloads or WORKLOADS}
         families, rates = arguments.family or list(FAMILIES), arguments.rate or RATES
-        for run in runs(families, rates, arguments.seeds, times):
+        for run in runs(families, arguments.only or [], rates, arguments.seeds, times):
             for name, problem in problems.items():
                 if not cells.of(name, run.key):
                     workload = WORKLOADS[name]
