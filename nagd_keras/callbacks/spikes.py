@@ -1,5 +1,6 @@
 """Which loss is out of line with those before it: robust statistics, in plain numbers."""
 
+import heapq
 import math
 import statistics
 from collections import deque
@@ -9,8 +10,8 @@ KNOWN = 10  # losses that a median and a spread need
 _SOME = 3  # losses of which they say something
 _LEAST, _MOST = 10.0, 100.0  # factors over the median, or the largest, where fewer are known
 _HALF = 0.5  # of the way to the limit
-_WIDER = 1.25  # by which each spike makes the way to the limit longer
 _SLACK = 10.0  # how far the limit may rise again
+_SMALL = 0.01  # of the first loss, below which losses may vary as they like
 _NORMAL = 1.4826  # the standard deviation of a normal distribution, in units of its MAD
 _LARGEST = 700.0  # an exponent that exp can take
 
@@ -36,7 +37,7 @@ def limit(losses: Collection[float], threshold: float, spread: float, share: flo
         losses: the losses before, finite, at least one.
         threshold: the factor over the median that is always in line, in $(1, \infty)$.
         spread: the robust standard deviations over the median that are, in $(0, \infty)$.
-        share: what the way from the median to the limit is multiplied by, in $(0, \infty)$.
+        share: the part of the way from the median to the limit, in (0, 1].
 
     References:
         - Rousseeuw & Croux (1993), Alternatives to the median absolute deviation.
@@ -71,8 +72,9 @@ class Spikes:
     line. So the limit is at most ten times the lowest that it has been, once three positive losses
     were known.
 
-    Where spikes come again and again, the losses have a long tail, of which those in line show
-    nothing. So each spike that is noted makes the way to the limit longer by a fourth.
+    If no loss is negative, those of less than a hundredth of the first are always in line. Where
+    spikes come again and again, they are in the data. So one that is no larger than two before is
+    in line, too.
     """
 
     def __init__(self, threshold: float | None, spread: float, window: int) -> None:
@@ -80,7 +82,8 @@ class Spikes:
         self._threshold, self._spread = threshold, spread
         self._losses: deque[float] = deque(maxlen=window)
         self._lowest = math.inf
-        self._found = 0  # spikes
+        self._first = math.nan
+        self._spikes: list[float] = []  # the two largest
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -103,8 +106,11 @@ class Spikes:
             if min(losses) > 0:
                 now = min(now, max(threshold, _MOST) * statistics.median(losses))
         else:
-            now = limit(losses, threshold, spread, _WIDER**self._found)
-        return min(now, _SLACK * self._lowest)
+            now = limit(losses, threshold, spread)
+        now = min(now, _SLACK * self._lowest)
+        if min(losses) >= 0:
+            now = max(now, _SMALL * self._first)
+        return max(now, min(self._spikes)) if len(self._spikes) == 2 else now
 
     def ordinary(self) -> float:
         """Returns the largest loss that is like the others, half-way to what would be a spike."""
@@ -117,14 +123,17 @@ class Spikes:
 
     def note(self, loss: float) -> None:
         """Takes note of a spike, which does not become one of the losses."""
-        self._found += math.isfinite(loss)
+        if math.isfinite(loss):
+            self._spikes = heapq.nlargest(2, [*self._spikes, loss])
 
     def forget(self) -> None:
         """Forgets the spikes."""
-        self._found = 0
+        self._spikes = []
 
     def add(self, loss: float) -> None:
         """Takes a loss for one that is in line."""
         self._losses.append(loss)
+        if math.isnan(self._first):
+            self._first = loss
         if len(self._losses) >= _SOME and min(self._losses) > 0:
             self._lowest = min(self._lowest, self.limit())

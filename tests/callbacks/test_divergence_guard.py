@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD, schedules
-from nagd_keras.callbacks import DivergenceGuard
+from nagd_keras.callbacks import DivergenceGuard, spikes
 from nagd_keras.callbacks.snapshots import Watched
 from tests.support.drivers import to_float64
 from tests.support.guarded import (
@@ -250,8 +250,9 @@ def by_hand(losses, guarded=None):
     return guarded
 
 
-def test_what_rounding_can_explain_is_no_spike():
-    """Behind a first loss of 1e8, the sum of Keras knows the others to within 36 only."""
+def test_what_rounding_can_explain_is_no_spike(monkeypatch):
+    """After a first loss of 1e8, the sum of Keras knows the others to within 36 only."""
+    monkeypatch.setattr(spikes, "_SMALL", 0.0)
     losses = [1e8, *[1e-3] * 60]
     assert by_hand([*losses, 20.0]).events == []
     assert by_hand([*losses, 50.0]).events != []
@@ -646,6 +647,17 @@ def test_spikes_of_one_size_are_the_data(patience):
     guarded = guard(patience=patience)
     shown = by_hand(losses, guarded)
     assert len(shown.events) == (2 if patience == 0 else 0)
+
+
+def test_hard_batches_of_a_network_that_fits_all_others():
+    """Nine of ten batches have nearly no loss. The tenth is no divergence, and stops nothing."""
+    hard = [0.9, 0.5, 0.2, 0.6, 0.5, 0.15, 0.6]
+    losses = [1.0, *np.geomspace(1, 1e-3, 50)]
+    for loss in 4 * hard:
+        losses += [*[1e-3] * 9, loss]
+    events = by_hand(losses).events
+    assert events
+    assert max(event.batch for event in events) < len(losses) - 10 * len(hard)
 
 
 def test_other_monitors():
