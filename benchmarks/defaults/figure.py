@@ -31,12 +31,11 @@ def draw(found: Sequence[Row], tasks: Sequence[str], path: Path) -> None:
     values = np.array(
         [[*(row.ratios.get(task, math.nan) for task in tasks), row.mean] for row in found]
     )
-    drawing = Figure((4.5 + 0.62 * len(columns), 2.2 + 0.3 * len(found)), layout="constrained")
+    # So large that numbers of 8 points can be read where a page shows it 950 pixels wide.
+    drawing = Figure((2.8 + 0.48 * len(columns), 1.4 + 0.26 * len(found)), layout="constrained")
     FigureCanvasAgg(drawing)
     axes = drawing.add_subplot()
-    picture = axes.imshow(
-        np.minimum(values, CLIP), norm=LogNorm(1, CLIP), cmap="YlOrRd", aspect="auto"
-    )
+    axes.imshow(np.minimum(values, CLIP), norm=LogNorm(1, CLIP), cmap="YlOrRd", aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=40, ha="left", rotation_mode="anchor")
     axes.set_yticks(range(len(found)), [row.contestant for row in found])
     axes.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
@@ -44,8 +43,5 @@ def draw(found: Sequence[Row], tasks: Sequence[str], path: Path) -> None:
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if value > LIGHT else "black"
         axes.text(column, row, ratio(value), ha="center", va="center", fontsize=8, color=colour)
-    bar = drawing.colorbar(
-        picture, extend="max", ticks=[1, 2, 5, 10], format="%g", pad=0.01, aspect=40
-    )
-    bar.set_label("validation loss of the best's")
-    drawing.savefig(path, dpi=130)
+    drawing.suptitle("Validation loss at the end, as a multiple of the best on the task")
+    drawing.savefig(path, dpi=150)

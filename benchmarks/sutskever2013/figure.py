@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot
+from matplotlib.ticker import LogFormatter, StrMethodFormatter
 
 from benchmarks.support.cells import Cells
 from benchmarks.sutskever2013.columns import CLASSICAL, NESTEROV
@@ -33,8 +34,12 @@ def draw(cells: Cells, name: str, experiment: Experiment, label: str, target: Pa
         style = STYLES.get(column.method, "-")
         text = f"{column}, ε = {rate:g}"
         axis.semilogy(updates, errors, style, color=colour, label=text, linewidth=1.4)
-    axis.set_xlabel("updates")
-    axis.set_ylabel(label)
+    axis.set(xlabel="updates", ylabel=label)
+    title = "Solid: Nesterov's method, N. Dashed: classical momentum, M."
+    axis.set_title(title, fontsize="medium")
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.6, 0.5)))
     axis.grid(alpha=0.3)
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -136,7 +136,8 @@ class LearningRateSweep:
         for marker, (name, rate) in zip("os^", self.suggestions.items(), strict=True):
             loss = np.interp(np.log(rate), np.log(self.learning_rates), self.smoothed_losses)
             ax.plot(rate, loss, marker, label=f"{name}: {rate:.2g}")
-        ax.axvline(self.suggested, color="C3", label=f"suggested: {self.suggested:.2g}")
+        said = f"suggested: {self.suggested:.2g}"
+        ax.axvline(self.suggested, color="black", linestyle="--", label=said)
         # Batches that explode would leave no height for the rest.
         low, high = np.min(self.losses), np.quantile(self.losses, 0.9)
         margin = 0.1 * (high - low) or 1.0
