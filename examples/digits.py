@@ -1,8 +1,8 @@
 """Trains a small network on handwritten digits with three optimizers, and goes on from a file.
 
-Plain gradient descent, Keras' SGD with Nesterov momentum and NAGD with a rising momentum start
-from the same weights and see the same batches. The NAGD model is then saved, loaded, compared
-with the one in memory to the last bit, and trained on.
+Plain gradient descent, Keras' SGD with Nesterov momentum, and NAGD along the orthogonal direction
+start from the same weights, see the same batches and have the same constant learning rate. The NAGD
+model is then saved, loaded, compared with the one in memory to the last bit, and trained on.
 
     python examples/digits.py --help
 """
@@ -22,10 +22,12 @@ from nagd_keras import NAGD, saving
 
 matplotlib.use("Agg")  # Figures go to files; no display is needed.
 import matplotlib.pyplot as plt
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 Data = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Okabe and Ito's orange, green and blue, which the colour-blind can tell apart.
+STYLES = [("o", "#e69f00"), ("s", "#009e73"), ("^", "#0072b2")]
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=positive, default=10, help="epochs of each run")
     parser.add_argument("--batch-size", type=positive, default=32, help="images in a batch")
     parser.add_argument("--learning-rate", type=rate, default=0.01, help="of all optimizers")
-    parser.add_argument(
-        "--momentum", type=momentum, default=0.9, help="Keras SGD's, and where NAGD's begins"
-    )
-    parser.add_argument(
-        "--final-momentum",
-        type=momentum,
-        default=0.98,
-        help="what NAGD's momentum comes to over the first half of its updates",
-    )
+    parser.add_argument("--momentum", type=momentum, default=0.9, help="of Keras' SGD and of NAGD")
     parser.add_argument("--seed", type=int, default=0, help="of weights and batches")
     parser.add_argument(
         "--output",
@@ -74,6 +68,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default="digits",
         help="digits: 1,797 images of 8 x 8 that scikit-learn brings; mnist: 70,000 of 28 x 28, "
         "which Keras downloads",
+    )
+    parser.add_argument(
+        "--verbose",
+        type=int,
+        choices=[0, 1, 2],
+        default=0,
+        help="what `fit` shows: 0 nothing, 1 a bar for each epoch, 2 a line",
     )
     return parser.parse_args(arguments)
 
@@ -150,29 +151,27 @@ def make_model(pixels: int) -> Any:
     )
 
 
-def make_optimizers(options: argparse.Namespace, updates: int) -> dict[str, Any]:
+def make_optimizers(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the three contestants."""
-    # Any Keras schedule will do as a momentum.
-    rising = keras.optimizers.schedules.PolynomialDecay(
-        options.momentum, max(1, updates // 2), options.final_momentum
-    )
-    sgd = keras.optimizers.SGD
+    rate, momentum = options.learning_rate, options.momentum
     return {
-        "gradient descent": sgd(options.learning_rate),
-        "Keras SGD, Nesterov": sgd(options.learning_rate, options.momentum, nesterov=True),
-        "NAGD, rising momentum": NAGD(options.learning_rate, momentum=rising),
+        "gradient descent": keras.optimizers.SGD(rate),
+        "Keras SGD, Nesterov": keras.optimizers.SGD(rate, momentum, nesterov=True),
+        "NAGD, orthogonal": NAGD(rate, momentum, direction="orthogonal"),
     }
 
 
 def train(name: str, optimizer: Any, data: Data, options: argparse.Namespace) -> Result:
     """Trains a new model; the seed gives every optimizer the same weights and batches."""
-    print(f"\n{name}")
+    print(f"Training with {name} ...", flush=True)
     (x, y), test = data
     keras.utils.set_random_seed(options.seed)
     model = make_model(x.shape[1])
     model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     began = time.perf_counter()
-    history = model.fit(x, y, options.batch_size, options.epochs, validation_data=test)
+    history = model.fit(
+        x, y, options.batch_size, options.epochs, validation_data=test, verbose=options.verbose
+    )
     seconds = time.perf_counter() - began
     return Result(
         name, model, history.history["loss"], history.history["val_accuracy"][-1], seconds
@@ -197,13 +196,15 @@ def print_table(results: list[Result], target: float) -> None:
 def draw(results: list[Result], target: float, path: Path) -> None:
     """Draws the loss curves into a PNG file."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for result, marker in zip(results, "os^", strict=True):
-        axes.plot(range(1, len(result.loss) + 1), result.loss, f"{marker}-", label=result.name)
+    for result, (marker, colour) in zip(results, STYLES, strict=True):
+        epochs = range(1, len(result.loss) + 1)
+        axes.plot(epochs, result.loss, f"{marker}-", color=colour, label=result.name)
     axes.axhline(target, color="grey", linestyle=":", label="gradient descent, last epoch")
     axes.set(xlabel="epoch", ylabel="training loss (cross-entropy)", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title("The same network, weights and batches")
-    axes.grid(alpha=0.3, which="both")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.set_title("The same network, weights, batches and learning rate")
+    axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -228,9 +229,7 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     """Runs the example; returns the results, the last of them NAGD's."""
     options = parse_arguments(arguments)
     data = load_data(options.dataset, options.seed)
-    steps_per_epoch = -(-len(data[0][0]) // options.batch_size)
-
-    optimizers = make_optimizers(options, options.epochs * steps_per_epoch)
+    optimizers = make_optimizers(options)
     results = [train(name, optimizer, data, options) for name, optimizer in optimizers.items()]
     target = results[0].loss[-1]
     print_table(results, target)
@@ -244,13 +243,17 @@ def main(arguments: list[str] | None = None) -> list[Result]:
     count = check_identical(loaded, results[-1].model)
     print(f"Model: {path} ({path.stat().st_size / 1024:.0f} KB), loaded again: {count} variables")
     print(f"of model and optimizer are identical to the bit, age {int(loaded.optimizer.age)}.")
-    print("Training on from the file for one epoch:")
-    loaded.fit(
+    history = loaded.fit(
         *data[0],
         options.batch_size,
         initial_epoch=options.epochs,
         epochs=options.epochs + 1,
         validation_data=data[1],
+        verbose=options.verbose,
+    ).history
+    print(
+        f"Trained on from the file, epoch {options.epochs + 1}: training loss "
+        f"{history['loss'][0]:.4f}, test accuracy {history['val_accuracy'][0]:.1%}"
     )
     return results
 

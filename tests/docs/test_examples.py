@@ -54,13 +54,16 @@ def test_digits_from_the_command_line(tmp_path):
     result = run("--epochs", "1", "--output", str(tmp_path / "new"))
     assert result.returncode == 0, result.stderr
     for said in [
-        "45/45",
         "training loss",
         "Keras SGD, Nesterov",
+        "NAGD, orthogonal",
         "identical to the bit, age 45",
-        "Epoch 2/2",
+        "Trained on from the file, epoch 2: training loss",
     ]:
         assert said in result.stdout
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 20  # a screen, with the command
+    assert max(map(len, lines)) <= 80 + len(str(tmp_path))
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"digits.png", "digits.keras"}
     figure = imread(tmp_path / "new" / "digits.png")
     assert figure.shape[0] > 300
@@ -73,15 +76,15 @@ def test_momentum_needs_a_third_of_gradient_descents_epochs(digits, tmp_path, ca
     plain, sgd, nagd = results
     assert sgd.epochs_to(plain.loss[-1]) <= 10 / 3
     assert nagd.epochs_to(plain.loss[-1]) <= 10 / 3
-    assert nagd.loss[-1] < sgd.loss[-1] < plain.loss[-1]
+    assert 10 * nagd.loss[-1] < sgd.loss[-1] < plain.loss[-1]
     assert plain.epochs_to(0.0) is None
 
 
 def test_all_contestants_get_the_same_weights_and_batches(digits, tmp_path, monkeypatch, capsys):
     """With one optimizer under the three names, the three runs are one."""
-    names = list(digits.make_optimizers(digits.parse_arguments([]), 10))
+    names = list(digits.make_optimizers(digits.parse_arguments([])))
     same = {name: NAGD() for name in names}
-    monkeypatch.setattr(digits, "make_optimizers", lambda options, updates: same)
+    monkeypatch.setattr(digits, "make_optimizers", lambda options: same)
     results = digits.main(["--epochs", "2", "--output", str(tmp_path)])
     assert results[0].loss == results[1].loss == results[2].loss
     weights = [snapshot(result.model) for result in results]
@@ -121,7 +124,8 @@ def test_mnist_without_a_network(digits, monkeypatch):
         (["--learning-rate", "-1"], "at least 0"),
         (["--learning-rate", "nan"], "at least 0"),
         (["--momentum", "1"], r"in \[0, 1\)"),
-        (["--final-momentum", "1.5"], r"in \[0, 1\)"),
+        (["--momentum", "-0.1"], r"in \[0, 1\)"),
+        (["--verbose", "3"], "invalid choice"),
         (["--output", __file__], "cannot write into the folder"),
         (["--output", "/proc/none"], "cannot write into the folder"),
     ],
