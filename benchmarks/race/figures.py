@@ -63,7 +63,7 @@ def _heat(table: Table, path: Path) -> Path:
         for i, who in enumerate(rows):
             if who in found:
                 ratios[i, j] = max(found[who].end, best) / best
-    figure, axis = pyplot.subplots(figsize=(1.3 * len(names) + 3, 0.42 * len(rows) + 1.5))
+    figure, axis = pyplot.subplots(figsize=(1.05 * len(names) + 2.6, 0.36 * len(rows) + 1.3))
     shown = np.log10(np.clip(ratios, 1, 10))
     axis.imshow(shown, cmap="YlGnBu", vmin=0, vmax=1, aspect="auto")
     for (i, j), ratio in np.ndenumerate(ratios):
@@ -73,9 +73,9 @@ def _heat(table: Table, path: Path) -> Path:
             axis.text(j, i, text, ha="center", va="center", color=colour)
     axis.set_xticks(range(len(names)), [WORKLOADS[n].title.replace(", ", "\n") for n in names])
     axis.set_yticks(range(len(rows)), rows)
-    axis.set_title("what is judged at the end, as a multiple of the best", fontsize="medium")
-    axis.tick_params(labelsize="small")
+    axis.set_title("Loss or error at the end, as a multiple of the best", fontsize="medium")
+    axis.tick_params(labelsize="small", length=0)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=140)
     pyplot.close(figure)
     return path
