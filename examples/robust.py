@@ -26,7 +26,7 @@ from digits import REPOSITORY, Data, folder, load_data, make_model, positive
 from nagd_keras import NAGD, callbacks
 
 import matplotlib.pyplot as plt  # isort: skip  (digits.py has chosen the backend)
-from matplotlib.ticker import MaxNLocator  # isort: skip
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter  # isort: skip
 
 KINDS = ("NaN", "infinity", "1e30", "wrong scale")
 WEIGHT_DECAY = 0.1
@@ -160,22 +160,28 @@ def print_table(runs: Sequence[Run]) -> None:
 def draw(runs: Sequence[Run], path: Path) -> None:
     """Draws the losses into a PNG file; a cross where one is no number any more."""
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    styles = [
-        ("k", "-", 4.0),
-        ("C3", "--", 2.0),
-        ("C1", ":", 2.5),
-        ("C4", "-.", 2.0),
-        ("C0", "-", 1.6),
+    # Okabe and Ito's colours. A line with a mark ends in NaN; it may have no length.
+    styles: list[dict[str, Any]] = [
+        {"color": "0.75", "linewidth": 6},
+        {"color": "#d55e00", "linestyle": "--", "marker": "x", "markersize": 14},
+        {"color": "#000000", "linestyle": ":", "marker": "+", "markersize": 18},
+        {"color": "#cc79a7", "linestyle": "-."},
+        {"color": "#0072b2"},
     ]
-    for run, (colour, line, width) in zip(runs, styles, strict=True):
+    for run, style in zip(runs, styles, strict=True):
         finite = [loss for loss in run.losses if np.isfinite(loss)]
-        axes.plot(finite, color=colour, linestyle=line, linewidth=width, label=run.name)
-        if len(finite) < len(run.losses):
-            axes.plot(len(finite) - 1, finite[-1], "x", color=colour, markersize=12, clip_on=False)
+        ends, name = len(finite) < len(run.losses), run.name
+        if ends:
+            name += f": NaN from epoch {len(finite)} on"
+        mark = style.pop("marker", "x")
+        line = axes.plot(finite, label=name, **{"linewidth": 2, **style})[0]
+        if ends:
+            line.set(marker=mark, markevery=[len(finite) - 1], markeredgewidth=2, clip_on=False)
     axes.set(xlabel="epoch", ylabel="cross-entropy on the clean images", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title("One batch in twenty is spoiled (x: from here on NaN)")
-    axes.grid(alpha=0.3, which="both")
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.set_title("One batch in twenty is spoiled")
+    axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=130)
     plt.close(figure)
