@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
-from digits import REPOSITORY, Data, folder, load_data, make_model, positive
+from digits import REPOSITORY, STYLES, Data, folder, load_data, make_model, positive
 
 from nagd_keras import NAGD, callbacks
 
 import matplotlib.pyplot as plt  # isort: skip  (digits.py has chosen the backend)
+from matplotlib.ticker import StrMethodFormatter  # isort: skip
 
 
 @dataclass(frozen=True)
@@ -114,23 +115,28 @@ def print_table(runs: list[Run]) -> None:
 
 def draw(sweep: callbacks.LearningRateSweep, runs: list[Run], path: Path) -> None:
     """Draws the sweep, the cycle and the losses into a PNG file."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure = plt.figure(figsize=(9, 7.5), layout="constrained")
+    axes = figure.subplot_mosaic([["sweep", "cycle"], ["losses", "losses"]])
+    left, right, below = (axes[name] for name in ("sweep", "cycle", "losses"))
     sweep.plot(ax=left)
-    left.set_title("range test")
+    left.legend(fontsize="small")
+    left.set_title("The range test finds a learning rate")
 
     cycle = runs[-1].cycle
     assert cycle is not None
-    middle.plot(cycle.learning_rates, "C0")
-    middle.set(xlabel="batch", ylabel="learning rate", title="one cycle")
+    right.plot(cycle.learning_rates, STYLES[-1][1])
+    right.set(xlabel="batch", ylabel="learning rate", title="One cycle goes up to it, and down")
+    right.grid(alpha=0.3)
 
-    for run, colour in zip(runs, ["C7", "C2", "C0"], strict=True):
+    for run, (marker, colour) in zip(runs, STYLES, strict=True):
         epochs = range(1, len(run.history["loss"]) + 1)
-        right.plot(epochs, run.history["loss"], colour, linestyle=":")
-        right.plot(epochs, run.history["val_loss"], colour, label=run.name)
-    right.set(xlabel="epoch", ylabel="cross-entropy", yscale="log")
-    right.set_title("test loss (training loss dotted)")
-    right.grid(alpha=0.3, which="both")
-    right.legend()
+        below.plot(epochs, run.history["loss"], ":", color=colour)
+        below.plot(epochs, run.history["val_loss"], color=colour, marker=marker, label=run.name)
+    below.plot([], [], ":", color="grey", label="dotted: their training losses")
+    below.set(xlabel="epoch", ylabel="cross-entropy", yscale="log", title="Test losses")
+    below.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    below.grid(alpha=0.3)
+    below.legend()
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
