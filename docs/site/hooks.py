@@ -1,6 +1,7 @@
-"""What `mkdocs build` does beside: pages from the root, links out of docs/, and mathematics.
+"""What `mkdocs build` does beside: pages from the root, notebooks, links out of docs/, mathematics.
 
-Formulas become MathML, which browsers show without a script.
+Notebooks become pages with the outputs that they were saved with. Formulas become MathML, which
+browsers show without a script.
 """
 
 import html
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
+from mkdocs.structure.files import File, Files
+from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[2]
 # Pages whose text is a file of the root.
@@ -17,6 +20,22 @@ FROM_ROOT = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md
 # Code is matched first, and stays as it is.
 LINK = re.compile(r"(?s:```.*?```)|`[^`\n]*`|(!?)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
+
+
+def on_files(files: Files, config: Any, **_: Any) -> Files:
+    """Adds a page for each notebook, and its figures."""
+    for file in [each for each in files if each.src_uri.endswith(".ipynb")]:
+        folder, name = posixpath.dirname(file.src_uri), posixpath.basename(file.src_uri)[:-6]
+        resources = {"unique_key": name, "output_files_dir": f"{name}_files"}
+        text, found = MarkdownExporter().from_filename(file.abs_src_path, resources)
+        heading = re.search(r"^# (.+)", text)
+        described = f"![A figure of the notebook {heading[1] if heading else name}]("
+        text = text.replace("![png](", described)
+        text += f'\n\n<a href="../{name}.ipynb" download>Download this notebook</a>\n'
+        files.append(File.generated(config, file.src_uri[:-6] + ".md", content=text))
+        for path, content in found["outputs"].items():
+            files.append(File.generated(config, posixpath.join(folder, path), content=content))
+    return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
@@ -33,6 +52,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
             return match[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         if path.startswith("docs/"):
+            path = re.sub(r"\.ipynb$", ".md", path)
             target = posixpath.relpath(path, posixpath.join("docs", posixpath.dirname(here)))
             return f"{image}[{text}]({target}{anchor or ''})"
         pages = {root: name for name, root in FROM_ROOT.items()}

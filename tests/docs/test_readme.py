@@ -122,7 +122,8 @@ def test_every_page_is_in_the_navigation():
     (nav,) = re.findall(r"^nav:\n(.*?)^\S", (ROOT / "mkdocs.yml").read_text(), re.M | re.S)
     listed = re.findall(r": (\S+\.md)$", nav, re.M)
     assert len(set(listed)) == len(listed)
-    assert set(listed) == {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    pages = [*DOCS.rglob("*.md"), *(path.with_suffix(".md") for path in DOCS.rglob("*.ipynb"))]
+    assert set(listed) == {path.relative_to(DOCS).as_posix() for path in pages}
 
 
 @pytest.mark.parametrize("page", PAGES)
