@@ -54,11 +54,9 @@ class Scalar:
     @current.unconverted
     def assign(self, value: Any) -> None:
         """Sets the number, whatever its range."""
-        here = np.arange(self.variable.shape[0]) == self.place
         if not is_symbolic(value):
             value = np.asarray(value, self.dtype)
-        value = keras.ops.cast(value, self.dtype)
-        self.variable.assign(keras.ops.where(here, value, tensor(self.variable)))
+        current.put(self.variable, self.place, value)
 
     @current.unconverted
     def assign_add(self, value: Any) -> None:
@@ -88,13 +86,13 @@ class Scalar:
     # What Python makes of it.
 
     def __float__(self) -> float:
-        return float(self.value)
+        return float(current.taken(self.variable, self.place))
 
     def __int__(self) -> int:
-        return int(self.value)
+        return int(current.taken(self.variable, self.place))
 
     def __bool__(self) -> bool:
-        return bool(self.value)
+        return bool(current.taken(self.variable, self.place))
 
     def __round__(self, digits: int | None = None) -> Any:
         return round(self.numpy().item(), digits)

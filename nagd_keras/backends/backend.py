@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import keras
+import numpy as np
 
 from nagd_keras.keras_private import in_stateless_scope
 from nagd_keras.tensors import all_finite, copied, dense, is_symbolic, number, tensor, total
@@ -83,6 +84,16 @@ class Backend:
     def read(self, scalars: Any) -> Any:
         """Returns what a variable of a few numbers holds, for the arithmetic of an update."""
         return tensor(scalars)
+
+    def taken(self, packed: Any, place: int) -> Any:
+        """Returns one number of a variable of a few, for Python to make a number of."""
+        return tensor(packed)[place]
+
+    def put(self, packed: Any, place: int, value: Any) -> None:
+        """Sets one number of a variable of a few, to a tensor or to an array of its dtype."""
+        here = np.arange(packed.shape[0]) == place
+        value = keras.ops.cast(value, packed.dtype)
+        packed.assign(keras.ops.where(here, value, tensor(packed)))
 
     def scalar(self, value: Any) -> Any:
         """Returns a hyperparameter's value, for the arithmetic of an update."""

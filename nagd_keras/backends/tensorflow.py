@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from nagd_keras.backends.backend import Backend, Method, Reader
-from nagd_keras.keras_private import call
+from nagd_keras.keras_private import call, raw_value
 from nagd_keras.tensors import all_finite, dense, total
 
 # From this number of elements on not to make a gradient of an embedding dense saves more than it
@@ -51,6 +51,30 @@ class TensorFlow(Backend):
             tf.raw_ops.AssignAddVariableOp(resource=variable.handle, value=value)
         else:
             super().assign_add(variable, value)
+
+    def taken(self, packed: Any, place: int) -> Any:
+        """Returns one number of a variable of a few; see `put`."""
+        held = self._at_hand(packed)
+        return super().taken(packed, place) if held is None else _read(held)[place]
+
+    def put(self, packed: Any, place: int, value: Any) -> None:
+        """Sets one number of a variable of a few.
+
+        Callbacks do so before each batch. By way of Keras it takes longer than a small network's
+        update does.
+        """
+        held = self._at_hand(packed)
+        if held is None or not isinstance(value, np.ndarray):
+            super().put(packed, place, value)
+            return
+        values = _read(held)
+        values[place] = value
+        tf.raw_ops.AssignVariableOp(resource=held.handle, value=values)
+
+    def _at_hand(self, variable: Any) -> Any:
+        """Returns TensorFlow's own variable where that can be read and set at once, or None."""
+        held = raw_value(variable) if tf.executing_eagerly() and self.in_place() else None
+        return None if isinstance(held, tf.distribute.DistributedValues) else held
 
     def reader(self, variables: Sequence[Any], checked: Sequence[Any]) -> Reader:
         """Returns a function of one call, since each costs more than what it reads.
@@ -195,6 +219,11 @@ class TensorFlow(Backend):
 def native(variable: Any) -> Any:
     """Returns TensorFlow's own variable."""
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def _read(variable: tf.Variable) -> Any:
+    """Returns an array of what a variable holds, where nothing is compiled."""
+    return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype).numpy()
 
 
 def summed_rows(gradient: tf.IndexedSlices, rows: int) -> tf.IndexedSlices:

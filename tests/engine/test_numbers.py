@@ -1,9 +1,12 @@
 """The optimizer's numbers, as people read and print them."""
 
 import keras
+import numpy as np
 import pytest
 
 from nagd_keras import NAGD
+from nagd_keras.backends.backend import Backend
+from nagd_keras.backends.current import current
 from tests.support.problems import Table
 
 BACKEND = keras.backend.backend()
@@ -84,3 +87,31 @@ def test_a_compiled_step_can_print_numbers():
 
         jax.jit(stateless)(values)
     assert "momentum" in printed[0]
+
+
+def test_a_number_is_set_as_by_way_of_keras():
+    """TensorFlow has a shorter way: no other number moves, and no bit is lost."""
+    plain = Backend()
+    fast, slow = NAGD(), NAGD()
+    for name in fast._state.scalars.used():
+        whole = name in ("age", "updates", "restarts", "skipped_updates")
+        for value in (3, 2**24 + 1) if whole else (0.1, 1e-45, 16777217.0, 3e38):
+            for optimizer, backend in ((fast, current), (slow, plain)):
+                number = optimizer._state.scalars[name]
+                backend.put(number.variable, number.place, np.asarray(value, number.dtype))
+            for a, b in zip(fast.variables, slow.variables, strict=True):
+                bits = (keras.ops.convert_to_numpy(x).tobytes() for x in (a, b))
+                assert len({*bits}) == 1, name
+            number = fast._state.scalars[name]
+            assert float(number) == number.numpy()
+
+
+def test_a_number_is_set_where_nothing_may_be_written():
+    """A scope without state keeps what is set, and the variable stays as it is."""
+    optimizer = NAGD(0.5)
+    with keras.StatelessScope() as scope:
+        optimizer.learning_rate = 0.25
+        assert float(keras.ops.convert_to_numpy(optimizer.learning_rate.value)) == 0.25
+    numbers = optimizer.learning_rate.variable
+    assert scope.get_current_value(numbers) is not None
+    assert float(optimizer.learning_rate) == 0.5
