@@ -208,3 +208,15 @@ def test_nothing_is_copied(monkeypatch, way):
     copies = [line for line in hlo.splitlines() if " copy(" in line and "= f32[16384]" in line]
     if way is Way.COMPILED or optimal:
         assert not copies
+
+
+@pytest.mark.parametrize(("jit", "kind"), [(True, "While"), (False, "If")])
+def test_a_restart_is_a_loop_only_where_xla_compiles_the_step(jit, kind):
+    """For a condition it copies all variables; without XLA a loop would read and write them."""
+    x = keras.Variable(np.ones((6, 4)))
+    optimizer = NAGD(restart="gradient")
+    optimizer.build([x])
+    step = tf.function(lambda g: optimizer.apply([g], [x]), jit_compile=jit, autograph=False)
+    graph = step.get_concrete_function(tf.TensorSpec((6, 4))).graph
+    found = {operation.type.removeprefix("Stateless") for operation in graph.get_operations()}
+    assert found & {"While", "If"} == {kind}

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
-import keras
 import tensorflow as tf
 from tensorflow.python.eager import context
 
@@ -21,10 +20,11 @@ from nagd_keras.engine.kernels import formula
 from nagd_keras.engine.kernels import tensorflow_chunks as chunks
 from nagd_keras.engine.kernels.formula import direct_for
 from nagd_keras.engine.kernels.tensorflow_directions import compiled_move
+from nagd_keras.engine.kernels.tensorflow_restart import decided, sum_of_squares
+from nagd_keras.engine.kernels.tensorflow_restart import parts as restart_parts
 from nagd_keras.engine.step import Restart, Step
-from nagd_keras.rules.nesterov import Coefficients, bounded, nesterov_update
-from nagd_keras.rules.restart import SPEED, factors, weighted
-from nagd_keras.tensors import real_parts
+from nagd_keras.rules.nesterov import Coefficients, nesterov_update
+from nagd_keras.rules.restart import weighted
 
 # From this number of elements on a pass over memory costs more than to call a compiled function.
 LARGE = 2**22
@@ -81,9 +81,7 @@ def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = 
         return None
     # A pass of its own to find out before would cost more than to look at what is in the cache, and
     # to undo, once in a long while, what was added.
-    restarts = restart.decide(products)
-    keras.ops.cond(restarts, lambda: _begin_anew(steps, lazy, restart.others), lambda: None)
-    return restarts
+    return decided(steps, lazy, restart, products)
 
 
 def _update_one(step: Step, lazy: bool, scheme: str | None) -> list[Any]:
@@ -103,44 +101,8 @@ def _update_one(step: Step, lazy: bool, scheme: str | None) -> list[Any]:
             parts = _compiled(*dtypes, only_rows, tuple(w.shape), way, scheme)(**arguments)
     if scheme is None:
         return []
-    parts = _restart_parts(scheme, step, s) if parts is None else parts
+    parts = restart_parts(scheme, step, s) if parts is None else parts
     return [weighted(scheme, tf.reduce_sum(parts), step.scale)]
-
-
-def _restart_parts(scheme: str, step: Step, s: tf.Variable) -> Any:
-    """Returns a tensor whose sum is a restart scheme's inner product, after the update."""
-    dtype, g = step.coefficients.step.dtype, step.gradient
-    s_next = tf.raw_ops.ReadVariableOp(resource=s.handle, dtype=s.dtype)
-    if scheme == SPEED:
-        return sum_of_squares(real_parts(tf.cast(s_next, dtype)))
-    if isinstance(g, tf.IndexedSlices):
-        # Some of its rows may be after the last, with zeros.
-        s_next = tf.gather(s_next, tf.minimum(g.indices, s.shape[0] - 1))
-        g = g.values
-    g = bounded(tf.cast(g, dtype), step.coefficients.bound)
-    a, b = factors(scheme, g, tf.cast(s_next, dtype))
-    return a * b
-
-
-def _begin_anew(steps: Sequence[Step], lazy: bool, others: Sequence[Any]) -> None:
-    """Takes from variables the displacements that an update has just added, and makes all zero.
-
-    With `lazy`, the rows that did not take part in the update stay where they are.
-    """
-    for step in steps:
-        w, s, g = native(step.variable), native(step.displacement), step.gradient
-        s_now = tf.raw_ops.ReadVariableOp(resource=s.handle, dtype=s.dtype)
-        if lazy and isinstance(g, tf.IndexedSlices):
-            rows = tf.boolean_mask(g.indices, g.indices < w.shape[0])
-            taken = tf.cast(tf.gather(s_now, rows), w.dtype)
-            tf.raw_ops.ResourceScatterSub(resource=w.handle, indices=rows, updates=taken)
-        else:
-            wide = step.coefficients.step.dtype
-            w_now = tf.raw_ops.ReadVariableOp(resource=w.handle, dtype=w.dtype)
-            theta = tf.cast(w_now, wide) - tf.cast(s_now, wide)
-            tf.raw_ops.AssignVariableOp(resource=w.handle, value=tf.cast(theta, w.dtype))
-    for s in (*(native(step.displacement) for step in steps), *map(native, others)):
-        tf.raw_ops.AssignVariableOp(resource=s.handle, value=tf.zeros(s.shape, s.dtype))
 
 
 def _gradient(w: tf.Variable, step: Step, way: Way) -> dict[str, Any]:
@@ -260,8 +222,3 @@ def _is_debugged() -> bool:
     Private names of TensorFlow: nothing public says so, and it can begin after the first step.
     """
     return bool(getattr(context.context(), "op_callbacks", ()))
-
-
-def sum_of_squares(x: Any) -> Any:
-    """Returns the sum of the squares of a tensor's elements, without a tensor of the squares."""
-    return 2 * tf.nn.l2_loss(x)
