@@ -76,6 +76,11 @@ class TensorFlow(Backend):
         held = raw_value(variable) if tf.executing_eagerly() and self.in_place() else None
         return None if isinstance(held, tf.distribute.DistributedValues) else held
 
+    def at_once(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns a function as one call: each operation of Keras costs more than a small layer."""
+        compiled: Callable[..., Any] = tf.function(function, autograph=False)
+        return compiled
+
     def reader(self, variables: Sequence[Any], checked: Sequence[Any]) -> Reader:
         """Returns a function of one call, since each costs more than what it reads.
 
@@ -87,7 +92,8 @@ class TensorFlow(Backend):
             values = [tf.convert_to_tensor(native(v)) for v in variables]
             return values, all_finite(total(native(v)) for v in checked) if checked else True
 
-        compiled: Reader = tf.function(read, autograph=False)
+        # Called as it is: to look for the function that fits costs as much as the call.
+        compiled: Reader = tf.function(read, autograph=False).get_concrete_function()
         return compiled
 
     # Gradients

@@ -1,10 +1,12 @@
 """Which of Nesterov's two points the model's variables hold, and the way from one to the other."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
 
+from nagd_keras.backends.current import current
 from nagd_keras.rules.nesterov import iterate, look_ahead
 from nagd_keras.tensors import tensor, wide_dtype
 
@@ -28,16 +30,17 @@ class Points:
         """Begins at the look-ahead point."""
         self.at_iterate = False
         self._remembered: dict[int, Any] | None = None  # by the variables' places
+        self._ways: dict[Any, Any] = {}
 
     def to_iterate(self, variables: Sequence[Any], displacements: Sequence[Any]) -> None:
         """Makes the variables hold the iterate, if they do not."""
         if self.at_iterate:
             return
         moving = _moving(variables, displacements)
-        iterates = {i: _moved(iterate, variables[i], displacements[i]) for i in moving}
-        self._remembered = {i: keras.ops.copy(tensor(variables[i])) for i in moving}
+        ws, thetas = self._at_once(_leave, moving, variables, displacements)()
+        self._remembered = dict(zip(moving, ws, strict=True))
         self.at_iterate = True
-        for i, theta in iterates.items():
+        for i, theta in zip(moving, thetas, strict=True):
             variables[i].assign(theta)
 
     def to_look_ahead(self, variables: Sequence[Any], displacements: Sequence[Any]) -> None:
@@ -47,14 +50,24 @@ class Points:
         remembered = self._remembered
         # Those that moved, though they may be frozen by now.
         moved = _moving(variables, displacements) if remembered is None else list(remembered)
-        values = {i: _moved(look_ahead, variables[i], displacements[i]) for i in moved}
-        for i, w in (remembered or {}).items():
-            explained = _explains(w, variables[i], displacements[i])
-            values[i] = keras.ops.where(explained, w, values[i])
-        self._remembered = values
+        ws = None if remembered is None else [*remembered.values()]
+        found = self._at_once(_come_back, moved, variables, displacements)(ws)
+        self._remembered = values = dict(zip(moved, found, strict=True))
         for i, value in values.items():
             variables[i].assign(value)
         self.forget()
+
+    def _at_once(
+        self, way: Any, moving: list[int], variables: Sequence[Any], displacements: Sequence[Any]
+    ) -> Any:
+        """Returns a way of some variables, as a function that is made once."""
+        pairs = [(variables[i], displacements[i]) for i in moving]
+        if not current.in_place():  # In a scope without state the function would keep its values.
+            return partial(way, pairs)
+        key = way, *(id(x) for pair in pairs for x in pair)
+        if key not in self._ways:
+            self._ways[key] = current.at_once(partial(way, pairs))
+        return self._ways[key]
 
     def forget(self) -> None:
         """Accepts what the variables hold as the look-ahead point."""
@@ -78,6 +91,20 @@ def _moving(variables: Sequence[Any], displacements: Sequence[Any]) -> list[int]
     """
     pairs = zip(variables, displacements, strict=True)
     return [i for i, (w, s) in enumerate(pairs) if s is not None and w.trainable]
+
+
+def _leave(pairs: Sequence[tuple[Any, Any]]) -> tuple[list[Any], list[Any]]:
+    """Returns what variables hold, in memory of its own, and their iterates."""
+    return [keras.ops.copy(tensor(w)) for w, _ in pairs], [_moved(iterate, *p) for p in pairs]
+
+
+def _come_back(pairs: Sequence[tuple[Any, Any]], remembered: list[Any] | None) -> list[Any]:
+    """Returns the look-ahead points of variables, the remembered ones where these explain them."""
+    found = [_moved(look_ahead, *pair) for pair in pairs]
+    if remembered is None:
+        return found
+    triples = zip(remembered, found, pairs, strict=True)
+    return [keras.ops.where(_explains(w, *pair), w, x) for w, x, pair in triples]
 
 
 def _moved(rule: Any, x: Any, s: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD
+from nagd_keras.backends.current import current
 from nagd_keras.callbacks import at_iterate
 from nagd_keras.tensors import global_norm
 from tests.support.drivers import DRIVERS, Run, assert_identical, snapshot, to_float64
@@ -235,3 +236,27 @@ def test_a_variable_that_is_frozen_meanwhile_comes_back(rng, tmp_path):
     run.optimizer.swap_to_iterate()  # Frozen, it stays.
     np.testing.assert_array_equal(run.look_ahead[0], before[0])
     assert np.any(run.look_ahead[1] != before[1])
+
+
+@DTYPES
+def test_in_one_call_the_points_have_the_same_bits(dtype, rng, monkeypatch):
+    """As by one operation after the other; also with what was set meanwhile, or frozen."""
+    fast, slow = (trained(dtype, np.random.default_rng(1)) for _ in range(2))
+    for change in ("nothing", "set", "frozen", "reset"):
+        seen = []
+        for run, plain in ((fast, False), (slow, True)):
+            with monkeypatch.context() as patch:
+                if plain:
+                    patch.setattr(type(current), "at_once", lambda self, function: function)
+                run.optimizer.swap_to_iterate()
+                seen.append(snapshot(run.variables, run.optimizer))
+                if change == "set":
+                    run.variables[0].assign(np.ones((7, 5)))
+                if change == "frozen":
+                    run.variables[1].trainable = False
+                run.optimizer.swap_to_lookahead()
+                seen.append(snapshot(run.variables, run.optimizer))
+                if change == "reset":
+                    run.optimizer.reset_momentum()
+        assert_identical(seen[0], seen[2])
+        assert_identical(seen[1], seen[3])
