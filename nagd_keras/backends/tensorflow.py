@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from nagd_keras.backends.backend import Backend, Method, Reader
+from nagd_keras.backends.tensorflow_rows import summed_rows
 from nagd_keras.keras_private import call, raw_value
 from nagd_keras.tensors import all_finite, dense, total
 
@@ -230,35 +231,6 @@ def native(variable: Any) -> Any:
 def _read(variable: tf.Variable) -> Any:
     """Returns an array of what a variable holds, where nothing is compiled."""
     return tf.raw_ops.ReadVariableOp(resource=variable.handle, dtype=variable.dtype).numpy()
-
-
-def summed_rows(gradient: tf.IndexedSlices, rows: int) -> tf.IndexedSlices:
-    """Returns a gradient in which no row stands twice: its values there are summed.
-
-    It has the next power of two of places, so that XLA, which compiles for each number of them,
-    does so a few times only. Those that are free hold zeros, for rows after the last.
-    """
-    ids, values = gradient.indices, gradient.values
-    order = tf.argsort(ids, stable=True)
-    ids = tf.gather(ids, order)
-    new = tf.concat([tf.zeros_like(ids[:1], tf.int32), tf.cast(ids[1:] != ids[:-1], tf.int32)], 0)
-    place = tf.cumsum(new)  # of each value among those that are left
-    places = next_power_of_two(tf.size(ids) if ids.shape[0] is None else ids.shape[0])
-    sums = tf.math.unsorted_segment_sum(tf.gather(values, order), place, places)
-    kept = tf.math.unsorted_segment_max(ids, place, places)
-    free = tf.cast(rows + tf.range(places), ids.dtype)
-    used = tf.range(places) <= tf.reduce_max(place)  # of nothing, the least of integers
-    return tf.IndexedSlices(sums, tf.where(used, kept, free))
-
-
-def next_power_of_two(n: Any) -> Any:
-    """Returns the least power of two that is at least n, a number or a tensor."""
-    if isinstance(n, int):
-        return 1 << max(0, n - 1).bit_length()
-    below = tf.maximum(n, 1) - 1
-    for shift in (1, 2, 4, 8, 16):  # All bits below the highest become ones.
-        below = tf.bitwise.bitwise_or(below, tf.bitwise.right_shift(below, shift))
-    return below + 1
 
 
 class NamesInCheckpoint(tf.train.experimental.PythonState):

@@ -83,10 +83,12 @@ OPTIONAL = {
     "saving": {"h5py"},  # which Keras brings
     "backends.jax": {"jax"},
     "backends.tensorflow": {"tensorflow"},
+    "backends.tensorflow_rows": {"tensorflow"},
     "backends.torch": {"torch"},
     "engine.kernels.tensorflow": {"tensorflow"},
     "engine.kernels.tensorflow_chunks": {"tensorflow"},
     "engine.kernels.tensorflow_directions": {"tensorflow"},
+    "engine.kernels.tensorflow_restart": {"tensorflow"},
     "engine.kernels.torch": {"torch"},
 }
 PUBLIC = "callbacks", "convert", "directions", "schedules"

@@ -217,17 +217,6 @@ def test_lazy_where_functions_run_eagerly(rng):
 
 
 @on_tensorflow
-def test_few_numbers_of_places():
-    """So that XLA compiles a few times, not for each number of ids."""
-    from nagd_keras.backends.tensorflow import next_power_of_two
-
-    wanted = [1, 1, 2, 4, 4, 8, 8, 8, 8, 16]
-    assert [next_power_of_two(n) for n in range(10)] == wanted
-    assert [int(next_power_of_two(tf.constant(n))) for n in range(10)] == wanted
-    assert int(next_power_of_two(tf.constant(2**20 + 1))) == 2**21
-
-
-@on_tensorflow
 @pytest.mark.parametrize("kind", ["lazy", "dense"])
 @pytest.mark.parametrize("driver", ["eager", "graph"])
 def test_update_step_takes_rows(rng, kind, driver):
