@@ -145,10 +145,25 @@ class Hyperparameter:
     def given(self, source: Any, step: Callable[[], Any]) -> Any:
         """Returns what a schedule or a callable gives, and checks it if its value is known."""
         value = source(step()) if isinstance(source, LearningRateSchedule) else source()
-        # In a compiled step some versions of Keras cannot print a variable.
-        shown = value.path if isinstance(value, keras.Variable) else repr(value)
-        self._check_given(value, f"{shown} from {source!r}")
+        return self.checked_given(value, source)
+
+    def checked_given(self, value: Any, source: Any) -> Any:
+        """Returns what a source gave; raises as `number` does if its value is known."""
+        # To print a tensor and a source costs more than the update of a small network.
+        if not self._surely_fits(value):
+            # In a compiled step some versions of Keras cannot print a variable.
+            shown = value.path if isinstance(value, keras.Variable) else repr(value)
+            self._check_given(value, f"{shown} from {source!r}")
         return value
+
+    def _surely_fits(self, value: Any) -> bool:
+        """Whether a value is a known number in the range, and stays there however it is rounded."""
+        if not isinstance(value, float):
+            scalar = is_array(value) and static_shape(value) == () and is_real(value)
+            if not scalar or is_symbolic(value):
+                return False
+            value = float(detached(value))
+        return bool(0.0 <= value < min(self.supremum * (1 - 1e-6), 1e38))
 
 
 def check_no_variable(name: str, value: Any, otherwise: str) -> None:

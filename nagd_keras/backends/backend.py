@@ -22,11 +22,13 @@ class Backend:
         writes_in_place: whether variables are written in place. Otherwise they get new values,
             which are then the results of a condition.
         knows_rows: whether gradients of embeddings tell which rows a batch looked up.
+        reads_numbers: whether `read` and `scalar` return numbers, where nothing is compiled.
         native_types: the classes of the backend's own variables, if it has any.
     """
 
     writes_in_place = False
     knows_rows = False
+    reads_numbers = False
     native_types: tuple[type, ...] = ()
 
     def in_place(self) -> bool:

@@ -8,14 +8,19 @@ import keras
 import torch
 
 from nagd_keras.backends.backend import Backend
-from nagd_keras.keras_private import call
+from nagd_keras.keras_private import call, raw_value
 
 
 class Torch(Backend):
     """What is PyTorch's own."""
 
     writes_in_place = True
+    reads_numbers = True
     native_types = (torch.nn.Parameter,)
+
+    def __init__(self) -> None:
+        """Begins without constants."""
+        self._constants: dict[Any, torch.Tensor] = {}
 
     def shared(self, native: Any) -> Any:
         """Returns a Keras variable that shares the memory of a native one, wherever that is."""
@@ -31,26 +36,43 @@ class Torch(Backend):
 
     def read(self, scalars: Any) -> Any:
         """Returns numbers, or a tensor where a step is compiled or a device would be waited for."""
-        values = scalars.value.detach()
-        return values.tolist() if self._is_known(values) else values
+        known = self._known(scalars)
+        return scalars.value.detach() if known is None else known.tolist()
 
     def scalar(self, value: Any) -> Any:
         """Returns a number, or a tensor where `read` returns one."""
-        value = value.value if isinstance(value, keras.Variable) else value
-        if not isinstance(value, torch.Tensor):
+        if not isinstance(value, (torch.Tensor, keras.Variable)):
             return value if self.in_place() else super().scalar(value)
-        return value.detach().item() if self._is_known(value) else value.detach()
+        known = self._known(value)
+        value = value.value if isinstance(value, keras.Variable) else value
+        return value.detach() if known is None else known.item()
 
-    def _is_known(self, tensor: torch.Tensor) -> bool:
-        return tensor.is_cpu and self.in_place() and not torch.compiler.is_compiling()
+    def _known(self, value: Any) -> Any:
+        """Returns the tensor of a value that can be read as numbers here, or None."""
+        if not self.in_place() or torch.compiler.is_compiling():
+            return None
+        held = raw_value(value) if isinstance(value, keras.Variable) else value.detach()
+        return held if held is not None and held.is_cpu else None
 
     def assign_add(self, variable: Any, value: Any) -> None:
         """Adds to a variable, in place."""
-        if self.in_place():
-            held = variable.value.detach()
-            held.add_(torch.as_tensor(value, device=held.device))
-        else:
+        if not self.in_place():
             super().assign_add(variable, value)
+            return
+        held = raw_value(variable).detach()
+        held.add_(self._constant(value, held))
+
+    def _constant(self, value: Any, like: torch.Tensor) -> torch.Tensor:
+        """Returns a number, or an array of some, on a tensor's device; the same each time.
+
+        To make a tensor takes longer than to add it, and its copy to a device would be waited for.
+        """
+        if torch.compiler.is_compiling():
+            return torch.as_tensor(value, device=like.device)
+        key = value if isinstance(value, int) else value.tobytes(), like.dtype, like.device
+        if key not in self._constants:
+            self._constants[key] = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+        return self._constants[key]
 
     def device_of(self, variable: Any) -> str:
         """Returns the name of the device that a variable is on."""

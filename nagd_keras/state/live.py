@@ -12,7 +12,8 @@ from nagd_keras import keras_private as private
 from nagd_keras.backends.current import current
 from nagd_keras.hyperparameters import Hyperparameter, loadable, value_dtype
 from nagd_keras.scalar import Scalar
-from nagd_keras.state.scalars import Scalars
+from nagd_keras.state.scalars import COUNTERS, Scalars
+from nagd_keras.state.tables import Table
 from nagd_keras.tensors import detached, is_array, is_symbolic, number, tensor
 
 GivenAs: TypeAlias = Literal["number", "schedule", "callable", "None"]
@@ -42,6 +43,7 @@ class Hyperparameters:
         """
         self._optimizer, self.kinds, self._scalars = optimizer, kinds, scalars
         self.sources: dict[str, Any] = {}
+        self._tables: dict[str, Table] = {}
         # The numbers that the optimizer was made with.
         self.began = {name: shortest(x) for name, x in given.items() if isinstance(x, float)}
         self._loaded: dict[str, float] = {}
@@ -78,6 +80,9 @@ class Hyperparameters:
             return None
         if source is self._scalars:
             return numbers[name]
+        value = self._tabulated(kind, source) if numbers is not self._scalars else None
+        if value is not None:
+            return value * numbers[kind.factor] if kind.scaled else value
         value = kind.given(source, partial(self._step, kind))
         is_variable = isinstance(value, (keras.Variable, *current.native_types))
         if is_variable:
@@ -87,6 +92,20 @@ class Hyperparameters:
             return value
         value, factor = tensor(value), numbers[kind.factor]
         return value * keras.ops.cast(getattr(factor, "value", factor), value.dtype)
+
+    def _tabulated(self, kind: Hyperparameter, source: Any) -> float | None:
+        """Returns what a schedule gives, as a number, where the step is known as a number."""
+        if not (current.reads_numbers and isinstance(source, LearningRateSchedule)):
+            return None
+        table = self._tables.get(kind.name)
+        if table is None or table.schedule is not source:
+            table = self._tables[kind.name] = Table(source)
+        if kind.clock == "age":
+            step = self._scalars.read(COUNTERS)["age"] + 1
+        else:
+            step = current.scalar(private.batches(self._optimizer))
+        value = table.at(step) if isinstance(step, int) else None
+        return None if value is None else kind.checked_given(value, source)
 
     def _step(self, kind: Hyperparameter) -> Any:
         """Returns the step at which a schedule is read."""
