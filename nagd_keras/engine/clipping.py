@@ -39,8 +39,10 @@ def clipped(
 
     Only one of the optimizer's three limits is set.
     """
-    elements = [current.values(g) for g in gradients]
     limits = optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue
+    if not (needs_norm or needs_finite or any(limits)):
+        return Clipping()
+    elements = [current.values(g) for g in gradients]
     clipnorm, global_clipnorm, clipvalue = (x if x and x > 0 else None for x in limits)
     squares: list[Any] = []
     scale = scales = None

@@ -37,6 +37,7 @@ class Scalars:
         self._starts: dict[str, dict[str, float]] = {COUNTERS: {}, NUMBERS: {}}
         self.unused: set[str] = set()
         self.variables: dict[str, Any] = {}
+        self._added: dict[Any, np.ndarray] = {}  # what `add` adds, since it takes time to make
 
     def count(self, name: str) -> None:
         """Declares a counter, which starts at 0."""
@@ -93,9 +94,11 @@ class Scalars:
 
     def add(self, vector: str, **steps: int) -> None:
         """Adds whole numbers to some of a variable."""
-        variable = self.variables[vector]
-        step = np.asarray([steps.get(name, 0) for name in self._starts[vector]], variable.dtype)
-        current.assign_add(variable, step)
+        variable, key = self.variables[vector], (vector, *steps.items())
+        if key not in self._added:
+            step = [steps.get(name, 0) for name in self._starts[vector]]
+            self._added[key] = np.asarray(step, variable.dtype)
+        current.assign_add(variable, self._added[key])
 
 
 class _Taken(dict[str, Any]):

@@ -90,6 +90,7 @@ OPTIONAL = {
     "engine.kernels.tensorflow_directions": {"tensorflow"},
     "engine.kernels.tensorflow_restart": {"tensorflow"},
     "engine.kernels.torch": {"torch"},
+    "engine.kernels.torch_ways": {"torch"},
 }
 PUBLIC = "callbacks", "convert", "directions", "schedules"
 PRIVATE = "keras_private"  # the one module that may touch what Keras does not document

@@ -11,13 +11,14 @@ if keras.backend.backend() != "torch":
     pytest.skip("Keras trains with another backend", allow_module_level=True)
 
 from nagd_keras.engine.kernels import torch as kernel  # noqa: E402
+from nagd_keras.engine.kernels import torch_ways as ways  # noqa: E402
 from nagd_keras.rules.nesterov import coefficients  # noqa: E402
 from tests.support.tolerances import UNIT  # noqa: E402
 
 STEPS = 50
 # Small ones for the operations for lists, one for the fused SGD, and one that makes several
 # batches of the size below.
-SHAPES = [(), (5,), (0,), (3, 4), (65, 64), (3, 41, 41)]
+SHAPES = [(), (5,), (0,), (3, 4), (65, 128), (3, 41, 91)]
 BATCH = 2000  # divides none of these sizes
 
 
@@ -139,9 +140,9 @@ def fused(request, monkeypatch):
         monkeypatch.delattr(torch, "_fused_sgd_", raising=False)
     if request.param == "another":
         monkeypatch.setattr(torch, "_fused_sgd_", lambda ps, *_, **__: torch._foreach_add_(ps, 1.0))
-    kernel._has_fused.cache_clear()
+    ways.has_fused.cache_clear()
     yield request.param
-    kernel._has_fused.cache_clear()
+    ways.has_fused.cache_clear()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -158,9 +159,15 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(kernel, "BATCH", BATCH)
 
 
+@pytest.fixture(params=[1, ways.LARGE], ids=["one thread", "threads"])
+def threads(request, monkeypatch):
+    """Chooses ways as for one thread, or for several."""
+    monkeypatch.setattr(ways, "least", lambda: request.param)
+
+
 @pytest.mark.parametrize("given", ["tensors", "numbers", "tensors of a device"])
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
-def test_every_step_is_the_textbooks(rng, monkeypatch, small_batches, case, given):
+def test_every_step_is_the_textbooks(rng, threads, monkeypatch, small_batches, case, given):
     if given == "tensors of a device":  # whose numbers are not asked for
         monkeypatch.setattr(kernel, "_number", lambda scalar: scalar)
     variables = [Variable(rng, case, shape) for shape in SHAPES]
@@ -171,7 +178,7 @@ def test_every_step_without_the_fused_sgd(rng, small_batches, fused):
     case = Case(weight_decay=0.1)
     variables = [Variable(rng, case, shape) for shape in SHAPES]
     run(variables, [coefficients_of(case)] * len(variables), steps=5)
-    assert kernel._has_fused() == (fused == "fused")
+    assert ways.has_fused() == (fused == "fused")
 
 
 def test_all_cases_in_one_update(rng, small_batches):
@@ -186,6 +193,7 @@ def test_all_cases_in_one_update(rng, small_batches):
 
 
 def test_equal_coefficients_share_operations(rng, monkeypatch):
+    monkeypatch.setattr(ways, "least", lambda: ways.LARGE)
     calls = []
     operation = torch._foreach_mul_
     monkeypatch.setattr(torch, "_foreach_mul_", lambda *x: calls.append(x) or operation(*x))
@@ -217,7 +225,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("part", ["w", "s", "g", "all"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
-def test_every_step_of_other_layouts(rng, small_batches, dtype, layout, part):
+def test_every_step_of_other_layouts(rng, threads, small_batches, dtype, layout, part):
     case = Case(dtype, weight_decay=0.1, bound=1.0)
 
     class Laid(Variable):
@@ -231,7 +239,7 @@ def test_every_step_of_other_layouts(rng, small_batches, dtype, layout, part):
             self.before = float64(w), float64(s), float64(g)
             return w, s, g, c, scale
 
-    variables = [Laid(rng, case, (65, 65)), Laid(rng, case, (4, 4))]
+    variables = [Laid(rng, case, (95, 95)), Laid(rng, case, (4, 4))]
     if part in ("w", "all"):
         for variable in variables:
             variable.w = torch.nn.Parameter(LAYOUTS[layout](variable.w.detach()))
@@ -242,7 +250,7 @@ def test_nothing_to_update():
     kernel.update_tensors([])
 
 
-@pytest.mark.parametrize("shape", [(3,), (65, 64)])
+@pytest.mark.parametrize("shape", [(3,), (65, 128)])
 def test_infinite_gradients_are_bounded_and_nan_stays(shape):
     w, s, g = (torch.zeros(shape) for _ in range(3))
     g.view(-1)[:2] = torch.tensor([torch.inf, torch.nan])
@@ -285,7 +293,7 @@ def test_every_compiled_step_is_the_textbooks(rng, backend):
         Case(slot="bfloat16"),
         Case("float64", scale=0.3),
     ]
-    variables = [Variable(rng, case, (65, 64)) for case in cases]
+    variables = [Variable(rng, case, (65, 128)) for case in cases]
     given = [coefficients_of(case) for case in cases]
     for t in range(5):
         compiled([variable.step(c) for variable, c in zip(variables, given, strict=True)])
@@ -293,7 +301,7 @@ def test_every_compiled_step_is_the_textbooks(rng, backend):
             variable.check(f"after compiled step {t}")
 
 
-@pytest.mark.parametrize("size", [8, 2**13])
+@pytest.mark.parametrize("size", [8, 2**14])
 def test_a_gradient_that_is_its_variable(size):
     w = torch.linspace(0.5, 1.5, size)
     s = torch.zeros(size)

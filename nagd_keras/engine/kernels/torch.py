@@ -6,9 +6,9 @@ variables are updated in batches that fit its cache, so that only the first pass
 for memory.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeAlias, TypeVar, cast
 
 import keras
 import torch
@@ -16,29 +16,39 @@ import torch
 from nagd_keras.directions.direction import Direction
 from nagd_keras.engine.groups import same_shapes
 from nagd_keras.engine.kernels import formula
+from nagd_keras.engine.kernels import torch_ways as ways
+from nagd_keras.engine.kernels.torch_ways import Tensors
 from nagd_keras.engine.step import Restart, Step
 from nagd_keras.keras_private import raw_value
-from nagd_keras.rules.nesterov import Coefficients, nesterov_update
+from nagd_keras.rules.nesterov import Coefficients
 from nagd_keras.rules.restart import factors, weighted
 
-Tensors: TypeAlias = list[torch.Tensor]
+Function = TypeVar("Function", bound=Callable[..., Any])
 Triple: TypeAlias = tuple[torch.Tensor, ...]  # w, s and g of one variable
 
 # Elements of a batch: in float32, with displacements and gradients, 12 MiB. In smaller batches the
 # start of the threads costs more than the cache saves.
 BATCH = 2**20
-# From this number of elements on, a tensor gains from the fused SGD. That starts all threads for
-# each tensor, however small; the operations for lists do not.
-LARGE = 2**12
 PIECE = 2**18  # of a piece of which a direction is computed, in arrays of its own
-DTYPES = torch.float32, torch.float64
-TYPES = torch.nn.Parameter, torch.Tensor
+
+
+def _without_gradients(function: Function) -> Function:
+    """As `torch.no_grad` does, which takes as long as a pass over a small network, if need be."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return function(*args, **kwargs)
+        with torch.no_grad():
+            return function(*args, **kwargs)
+
+    return cast(Function, call)
 
 
 def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = None) -> Any:
     """Makes the update of each variable in place; see the formula's `update`."""
     scheme = None if restart is None else restart.scheme
-    tensors = [(_tensor(w), _tensor(s), g, c, scale) for w, s, g, c, scale, _ in steps]
+    tensors = [(raw_value(w), raw_value(s), g, c, scale) for w, s, g, c, scale, _ in steps]
     products = update_tensors(tensors, scheme)
     if restart is None:
         return None
@@ -94,7 +104,7 @@ def move_for(direction: Direction, variables: Sequence[Any], dtype: str) -> Any:
 
 def _simple(x: torch.Tensor, dtype: torch.dtype) -> bool:
     """Whether a tensor can be cut into pieces, and is of a dtype."""
-    return type(x) in TYPES and x.dtype is dtype in DTYPES and x.is_contiguous()
+    return type(x) in ways.TYPES and x.dtype is dtype in ways.DTYPES and x.is_contiguous()
 
 
 def sum_of_squares(x: torch.Tensor) -> torch.Tensor:
@@ -108,7 +118,7 @@ def _tensor(variable: Any) -> torch.Tensor:
     return getattr(variable, "value", variable) if tensor is None else tensor
 
 
-@torch.no_grad()
+@_without_gradients
 def update_tensors(
     steps: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor, Coefficients, Any]],
     scheme: str | None = None,
@@ -125,13 +135,14 @@ def update_tensors(
     products: list[torch.Tensor] = []
     if torch.compiler.is_compiling():  # The compiler makes one pass of the formula by itself.
         for w, s, g, c, scale in steps:
-            _formula([w], [s], [g], c)
+            ways.formula([w], [s], [g], c)
             products += [_restart_product(scheme, [s], [g], c, scale)] if scheme else []
         return products
     # Few coefficients serve many variables. By their numbers, and by their identities before.
     numbers: dict[Coefficients, Coefficients] = {}
     known: dict[int, Coefficients] = {}
     groups: dict[Any, tuple[Coefficients, Any, list[Triple]]] = {}
+    least = ways.least()
     for w, s, g, c, scale in steps:
         same = known.get(id(c))
         if same is None:
@@ -139,7 +150,7 @@ def update_tensors(
             same = known[id(c)] = numbers.setdefault(same, same)
         if scheme and g.data_ptr() == w.data_ptr():
             g = g.clone()  # The caller looks at it once more, after the update.
-        way = _way_for(w, s, g)
+        way = ways.way_for(w, s, g, least)
         key = (way, w.dtype, None if w.is_cpu else w.device, id(same), id(scale))
         groups.setdefault(key, (same, scale, []))[-1].append((w, s, g))
     for (way, *_), (c, scale, group) in groups.items():
@@ -155,7 +166,7 @@ def _restart_product(scheme: str, ss: Tensors, gs: Tensors, c: Coefficients, sca
     # Those of many tensors cost less if they are put into one.
     joined = (torch.cat([x.reshape(-1) for x in xs]) if len(xs) > 1 else xs[0] for xs in (ss, gs))
     s, g = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in joined)
-    (g,) = _bounded([g], c.bound)
+    (g,) = ways.bounded([g], c.bound)
     a, b = (x.reshape(-1) for x in factors(scheme, g, s))
     return weighted(scheme, torch.dot(a, b), scale)
 
@@ -163,23 +174,6 @@ def _restart_product(scheme: str, ss: Tensors, gs: Tensors, c: Coefficients, sca
 def _number(scalar: Any) -> Any:
     """Returns a scalar as a Python number, but as it is where that would wait for a device."""
     return scalar.detach().item() if isinstance(scalar, torch.Tensor) and scalar.is_cpu else scalar
-
-
-def _way_for(w: torch.Tensor, s: torch.Tensor, g: torch.Tensor) -> Callable[..., None]:
-    """Returns the fastest of the ways below that these tensors can go."""
-    # Other types, such as tensors that are spread over devices, know the plain operations best.
-    if not (w.dtype is s.dtype is g.dtype and w.dtype in DTYPES and type(w) in TYPES):
-        return _formula
-    if g.data_ptr() == w.data_ptr() and w.numel():  # A gradient that the first pass would change.
-        return _formula
-    # The fused SGD takes tensors for contiguous without a look.
-    if w.numel() >= LARGE and w.is_cpu and _contiguous((w, s, g)) and _has_fused():
-        return _fused
-    return _foreach
-
-
-def _contiguous(tensors: Iterable[torch.Tensor]) -> bool:
-    return all(x.is_contiguous() for x in tensors)
 
 
 def _batches(triples: list[Triple]) -> Iterator[tuple[Tensors, Tensors, Tensors]]:
@@ -191,7 +185,7 @@ def _batches(triples: list[Triple]) -> Iterator[tuple[Tensors, Tensors, Tensors]
     room = BATCH
     for triple in triples:
         elements = triple[0].numel()
-        if elements > BATCH and _contiguous(triple):
+        if elements > BATCH and ways.contiguous(triple):
             for piece in zip(*(torch.split(x.view(-1), BATCH) for x in triple), strict=True):
                 yield _lists([piece])
             continue
@@ -207,94 +201,3 @@ def _batches(triples: list[Triple]) -> Iterator[tuple[Tensors, Tensors, Tensors]
 def _lists(triples: list[Triple]) -> tuple[Tensors, Tensors, Tensors]:
     ws, ss, gs = zip(*triples, strict=True)
     return list(ws), list(ss), list(gs)
-
-
-def _formula(ws: Tensors, ss: Tensors, gs: Tensors, c: Coefficients) -> None:
-    """Any tensors: the formula as it stands."""
-    unbounded = c._replace(bound=None)
-    for w, s, g in zip(ws, ss, gs, strict=True):
-        dtype = torch.promote_types(w.dtype, torch.promote_types(s.dtype, g.dtype))
-        dtype = torch.promote_types(dtype, torch.float32)
-        # Bounded here, as Keras would round a number to its default dtype, and only when it is
-        # wide, as PyTorch would round the bound to 16 bits.
-        (wide,) = _bounded([g.to(dtype)], c.bound)
-        w_next, s_next = nesterov_update(w.to(dtype), s.to(dtype), wide, unbounded)
-        s.copy_(s_next)
-        w.copy_(w_next)
-
-
-def _foreach(ws: Tensors, ss: Tensors, gs: Tensors, c: Coefficients) -> None:
-    """Tensors of one dtype on one device: the operations for lists."""
-    gs = _bounded(gs, c.bound)
-    if any(isinstance(x, torch.Tensor) for x in c):
-        _foreach_by_tensors(ws, ss, gs, c)
-        return
-    if c.decay is not None:
-        torch._foreach_add_(ws, ws, alpha=-c.decay)
-    # On the CPU a number would be made a tensor again for each of the list.
-    m = torch.tensor(c.momentum, dtype=ss[0].dtype) if ss[0].is_cpu else c.momentum
-    torch._foreach_mul_(ss, m)
-    torch._foreach_add_(ss, gs, alpha=-c.carried)
-    torch._foreach_add_(ws, gs, alpha=-c.step)
-    torch._foreach_add_(ws, ss)
-
-
-def _foreach_by_tensors(ws: Tensors, ss: Tensors, gs: Tensors, c: Coefficients) -> None:
-    """With coefficients on the device, which as factors, not as `alpha`, are not waited for."""
-    dtype = ws[0].dtype
-    c = Coefficients(*(x.to(dtype) if isinstance(x, torch.Tensor) else x for x in c))
-    if c.decay is not None:
-        torch._foreach_sub_(ws, torch._foreach_mul(ws, c.decay))
-    torch._foreach_mul_(ss, c.momentum)
-    torch._foreach_sub_(ss, torch._foreach_mul(gs, c.carried))
-    torch._foreach_sub_(ws, torch._foreach_mul(gs, c.step))
-    torch._foreach_add_(ws, ss)
-
-
-def _fused(ws: Tensors, ss: Tensors, gs: Tensors, c: Coefficients) -> None:
-    """Contiguous tensors of one dtype on the CPU: two passes of the fused SGD.
-
-    Of a parameter p and its buffer b, with the dampening d, it makes
-
-        b <- m b + (1 - d) g
-        p <- p - lr b
-
-    With b = s, d = 1 + m eps and lr = -1 these are s_{t+1} and w + s_{t+1}. Before that, a pass
-    without a buffer makes w <- w - eps (g + lambda w).
-    """
-    dampening = 1 + c.carried
-    # 1 - d lacks the last digits of m eps: none that float32 has, unless it is tiny.
-    lost = abs(1 - dampening + c.carried)
-    # Without momentum there would be no buffer.
-    if c.momentum == 0 or lost > torch.finfo(ws[0].dtype).eps / 8 * c.carried:
-        _foreach(ws, ss, gs, c)
-        return
-    gs = _bounded(gs, c.bound)
-    decay = c.decay or 0.0
-    if decay > c.step:  # Of a gradient that was scaled down, lambda may be out of range here.
-        torch._foreach_add_(ws, ws, alpha=-decay)
-        decay = 0.0
-    _sgd(ws, gs, [], lr=c.step, weight_decay=decay and decay / c.step)
-    _sgd(ws, gs, ss, lr=-1.0, momentum=c.momentum, dampening=dampening)
-
-
-def _bounded(gs: Tensors, bound: Any) -> Tensors:
-    return gs if bound is None else [g.clamp(-bound, bound) for g in gs]
-
-
-def _sgd(ps: Tensors, gs: Tensors, bs: Tensors, **settings: float) -> None:
-    # `torch.optim.sgd.sgd` is public and comes to the same, but sorts the lists at each call: for a
-    # large variable, in batches, nearly a tenth of the time.
-    settings = {"momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0, **settings}
-    torch._fused_sgd_(ps, gs, bs, **settings, nesterov=False, maximize=False, is_first_step=False)
-
-
-@cache
-def _has_fused() -> bool:
-    """Whether the operation, a private one, is there for the CPU and does what `_fused` says."""
-    w, s, g = (torch.full((2,), x, dtype=torch.float32, device="cpu") for x in (3.0, 2.0, 1.0))
-    try:
-        _fused([w], [s], [g], Coefficients(momentum=0.5, step=0.5, carried=0.25, decay=0.25))
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):
-        return False
-    return bool(w.tolist() == [2.5, 2.5] and s.tolist() == [0.75, 0.75])
