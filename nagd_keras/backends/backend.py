@@ -158,6 +158,10 @@ class Backend:
         """Sets the rows of a variable that a gradient has, or all of it."""
         self.assign(variable, values)
 
+    def are_finite(self, tensors: Sequence[Any]) -> Any:
+        """Whether all elements of tensors are finite, and their sums over each."""
+        return all_finite(map(total, tensors))
+
     # Replicas and compiled steps
 
     def unconverted(self, method: Method) -> Method:

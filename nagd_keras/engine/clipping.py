@@ -11,7 +11,7 @@ import keras
 
 from nagd_keras.backends.current import current
 from nagd_keras.engine.kernels import kernels
-from nagd_keras.tensors import all_finite, real_parts, total, wide_dtype, widest_dtype
+from nagd_keras.tensors import all_finite, real_parts, wide_dtype, widest_dtype
 
 
 class Clipping(NamedTuple):
@@ -57,7 +57,9 @@ def clipped(
     elif global_clipnorm:
         # A norm that is not finite makes the scale NaN.
         scale = global_clipnorm / _larger(norm, global_clipnorm) + (norm - norm)
-    finite = all_finite(squares or map(total, elements)) if needs_finite else None
+    finite = None
+    if needs_finite:
+        finite = all_finite(squares) if squares else current.are_finite(elements)
     return Clipping(scale, scales, clipvalue, norm, finite)
 
 

@@ -61,14 +61,16 @@ class Pipeline:
         optimizer, numbers = self._optimizer, self._state.scalars
         given, variables = private.with_gradients(optimizer, gradients, variables)
         gradients, variables = private.overwritten(optimizer, given, variables)
-        skipped = keras.ops.copy(numbers["skipped_updates"].value) if self._skip else None
+        # A skipped update changes nothing: what Keras does around one is undone.
+        around = optimizer.use_ema or any(v.constraint is not None for v in variables)
+        undoes = self._skip and around
+        skipped = keras.ops.copy(numbers["skipped_updates"].value) if undoes else None
         if gradients:
             gradients = self._received(gradients, variables)
             if optimizer.gradient_accumulation_steps:
                 self._accumulate(gradients, variables)
             else:
                 self._update(gradients, variables)
-        # A skipped update changes nothing: what Keras does around one is undone.
         made = None
         if skipped is not None:
             made = keras.ops.equal(numbers["skipped_updates"].value, skipped)
