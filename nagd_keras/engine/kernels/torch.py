@@ -77,29 +77,54 @@ def direct_for(direction: Direction, variables: Sequence[Any], dtype: str) -> An
 def move_for(direction: Direction, variables: Sequence[Any], dtype: str) -> Any:
     """Returns what makes the updates of variables; see the formula's `move_for`.
 
-    On a CPU, piece by piece for a large variable of an elementwise direction: each operation makes
-    an array of its own, which in the cache costs little.
+    Of an elementwise direction small variables are joined, and a large one is cut into pieces: each
+    operation makes an array of its own, which in the cache costs little.
     """
     plain = torch.no_grad()(formula.move_for(direction, variables, dtype, update))
-    if len(variables) > 1 or not (direction.elementwise and same_shapes(direction, variables[0])):
+    if not direction.elementwise or not all(same_shapes(direction, v) for v in variables):
         return plain
 
     @torch.no_grad()
     def move(steps: Sequence[Step], slots: Sequence[Mapping[str, Any]], t: Any, lazy: bool) -> None:
-        (step,) = steps
-        arrays = [_tensor(x) for x in (step.variable, step.displacement, *slots[0].values())]
-        arrays.append(step.gradient)
-        if torch.compiler.is_compiling() or not all(_simple(x, arrays[0].dtype) for x in arrays):
+        rows = [
+            [_tensor(step.variable), _tensor(step.displacement), step.gradient.contiguous()]
+            + [_tensor(slot) for slot in each.values()]
+            for step, each in zip(steps, slots, strict=True)
+        ]
+        kind = rows[0][0].dtype
+        if torch.compiler.is_compiling() or not all(_simple(x, kind) for row in rows for x in row):
             plain(steps, slots, t, lazy)
             return
-        t = keras.ops.cast(t, dtype)
-        for w, s, *kept, g in zip(*(torch.split(x.view(-1), PIECE) for x in arrays), strict=True):
-            d, after = direction.direct(g, dict(zip(slots[0], kept, strict=True)), t)
-            if kept:
-                torch._foreach_copy_(kept, [after[name] for name in slots[0]])
-            update_tensors([(w, s, d, step.coefficients, None)])
+        t, c = keras.ops.cast(t, dtype), steps[0].coefficients
+        for ws, ss, gs, *kept in _columns(rows):
+            before = [_joined(xs) for xs in kept]
+            d, after = direction.direct(_joined(gs), dict(zip(slots[0], before, strict=True)), t)
+            for name, xs in zip(slots[0], kept, strict=True):
+                torch._foreach_copy_(xs, _parted(after[name], xs))
+            found = zip(ws, ss, _parted(d, ws), strict=True)
+            update_tensors([(w, s, part, c, None) for w, s, part in found])
 
     return move
+
+
+def _columns(rows: list[Tensors]) -> Iterator[list[Tensors]]:
+    """Yields the first tensors of all rows, the second ones and so on; of one row in pieces."""
+    if len(rows) > 1:
+        yield [list(xs) for xs in zip(*rows, strict=True)]
+        return
+    for pieces in zip(*(torch.split(x.view(-1), PIECE) for x in rows[0]), strict=True):
+        yield [[piece] for piece in pieces]
+
+
+def _joined(xs: Tensors) -> torch.Tensor:
+    return xs[0] if len(xs) == 1 else torch.cat([x.view(-1) for x in xs])
+
+
+def _parted(joined: torch.Tensor, like: Tensors) -> Tensors:
+    if len(like) == 1:
+        return [joined]
+    parts = joined.split([x.numel() for x in like])
+    return [part.view(x.shape) for part, x in zip(parts, like, strict=True)]
 
 
 def _simple(x: torch.Tensor, dtype: torch.dtype) -> bool:
