@@ -31,7 +31,8 @@ def summed_rows(gradient: tf.IndexedSlices, rows: int) -> tf.IndexedSlices:
 
 def _first_places(ids: Any, n: Any, rows: int) -> Any:
     """Returns for each row where it stands first."""
-    beyond = tf.minimum(ids, tf.cast(rows, ids.dtype))
+    rows_in_all = tf.cast(rows, ids.dtype)
+    beyond = tf.where((ids < 0) | (ids > rows_in_all), rows_in_all, ids)
     return tf.gather(tf.math.unsorted_segment_min(tf.range(n), beyond, rows + 1), beyond)
 
 

@@ -90,7 +90,7 @@ class Torch(Backend):
 
     def are_finite(self, tensors: Sequence[Any]) -> Any:
         """Whether all are finite; by PyTorch's own operations, as Keras' take longer than sums."""
-        if len({x.dtype for x in tensors}) > 1 or tensors[0].dtype not in WIDE:
+        if len({(x.dtype, x.device) for x in tensors}) > 1 or tensors[0].dtype not in WIDE:
             return super().are_finite(tensors)
         return torch.stack([x.sum() for x in tensors]).isfinite().all()
 

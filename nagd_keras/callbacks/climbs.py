@@ -17,7 +17,7 @@ _FIRST = 3  # losses that show whether going back has helped
 _LEVELS = 1.5  # The largest of n normal numbers is sqrt(2 log n) deviations; by trial.
 _GAIN = 0.16  # of a logarithm, 15 percent: less may be gained by a network that tells nothing
 _HALF = math.log(2.0)  # of the beginning: less says little where few losses are known
-_SMALL = math.log(100.0)  # below the beginning, where losses may vary as they like
+_SMALL = math.log(1000.0)  # below the beginning, where losses may vary as they like
 _FAR = math.log(3.0)  # above the beginning
 
 
@@ -50,10 +50,10 @@ class Climbs:
     Once it has gained, the loss has climbed if it has lost much of that, and not by chance:
 
     $$L > b + \max\bigl(\text{share} \cdot (x_1 - b),\ \sigma \sqrt{1.5 \log(1 + t / 25)}\bigr),
-      \qquad L > x_1 - \log 100.$$
+      \qquad L > x_1 - \log 1000.$$
 
     The square root is for chance, and left out where there is a spike besides. Losses of less than
-    a hundredth of the first may vary as they like.
+    a thousandth of the first may vary as they like.
     Before, in the first 100 batches, let $d$ be the distance that weights have moved from their
     beginning, in units of their length there. What is learned at a good learning rate is a small
     change of the weights, and on a plateau they hardly move. So it has diverged if

@@ -19,7 +19,7 @@ from nagd_keras.callbacks.together import GO_BACK, SCALE, check
 from nagd_keras.callbacks.way_back import Return, WayBack
 from nagd_keras.tensors import number
 
-_SKIPS = 4  # bad losses in a row that are put down to the data, if their updates were skipped
+_IN_A_ROW = 4  # bad losses that are put down to the data, if skipped, or known from before
 
 
 class DivergenceGuard(keras.callbacks.Callback):
@@ -42,10 +42,9 @@ class DivergenceGuard(keras.callbacks.Callback):
     they took off, are kept with the optimizer's state, so a run that is resumed goes on with them.
 
     One bad loss does not tell whether the batch or the weights are to blame. `patience=2` puts two
-    in a row down to the data: what they changed is undone, and no more. After an update that NAGD
-    or the loss scaling skipped, four in a row are. If going back does not lower the losses, since
-    the data are sorted, the learning rate comes back, and climbs are no longer looked at.
-
+    in a row down to the data: what they changed is undone, and no more. Four in a row are after an
+    update that was skipped, and of spikes no larger than two before. If going back lowers no loss,
+    since the data are sorted, the learning rate comes back, and climbs are no longer looked at.
     OneCycle goes on lowered as much. TerminateOnNaN ends what this callback mends.
 
     Args:
@@ -227,8 +226,7 @@ class DivergenceGuard(keras.callbacks.Callback):
             self._store.take(State(now.values, self._place(), self._spikes.losses))
             self._not_kept = self._bad_states = 0
             return
-        seen = f"{named(now.not_finite)} is not finite"
-        self._bad_states += 1
+        seen, self._bad_states = f"{named(now.not_finite)} is not finite", self._bad_states + 1
         if skipped and not any(variable.trainable for variable in now.not_finite):
             self._store.mend()
         elif self._bad_states <= self.patience:
@@ -238,11 +236,11 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def _reject(self, loss: BatchLoss, limit: float, skipped: bool) -> None:
         """Leaves a batch with a bad loss out, or goes back to the good state."""
-        seen = f"{self.monitor} is {loss.value:.4g}"
-        if loss.is_finite:
-            seen += f", above {limit:.4g}"
+        above = f", above {limit:.4g}" if loss.is_finite else ""
+        seen = f"{self.monitor} is {loss.value:.4g}{above}"
         self._bad_losses += 1
-        patience = max(_SKIPS, self.patience) if skipped else self.patience
+        is_known = skipped or self._spikes.knows(loss.value - loss.rounding)
+        patience = max(_IN_A_ROW, self.patience) if is_known else self.patience
         if self._bad_losses > patience:
             if patience:
                 seen += f", bad {self._bad_losses} times in a row"
@@ -256,6 +254,8 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     def _undo(self, seen: str) -> None:
         """Goes back to the latest state, and no more."""
+        if not self.patience:  # Then the displacements are not kept.
+            self._watched.optimizer.reset_momentum()
         self.left_out += 1
         self._say(f"{self._place()}: {seen}; back to {self._store.undo().where}")
 

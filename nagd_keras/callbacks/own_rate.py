@@ -46,5 +46,6 @@ class OwnRate:
         self._notes.clear()
 
     def leave(self, factor: float) -> None:
-        """Leaves what was set, and remembers its own, multiplied by a factor."""
-        self._notes.update(own=factor * self.value, factor=1.0)
+        """Leaves what it is now, and remembers its own, multiplied by a factor."""
+        now = number(self._optimizer.learning_rate)  # Others may have lowered it after `set`.
+        self._notes.update(own=factor * self.value, set=now, factor=1.0)

@@ -11,7 +11,6 @@ _SOME = 3  # losses of which they say something
 _LEAST, _MOST = 10.0, 100.0  # factors over the median, or the largest, where fewer are known
 _HALF = 0.5  # of the way to the limit
 _SLACK = 10.0  # how far the limit may rise again
-_SMALL = 0.01  # of the first loss, below which losses may vary as they like
 _NORMAL = 1.4826  # the standard deviation of a normal distribution, in units of its MAD
 _LARGEST = 700.0  # an exponent that exp can take
 
@@ -72,9 +71,8 @@ class Spikes:
     line. So the limit is at most ten times the lowest that it has been, once three positive losses
     were known.
 
-    If no loss is negative, those of less than a hundredth of the first are always in line. Where
-    spikes come again and again, they are in the data. So one that is no larger than two before is
-    in line, too.
+    Where spikes come again and again, they are in the data, and no lower learning rate ends that.
+    So one that is no larger than two before is known.
     """
 
     def __init__(self, threshold: float | None, spread: float, window: int) -> None:
@@ -82,7 +80,6 @@ class Spikes:
         self._threshold, self._spread = threshold, spread
         self._losses: deque[float] = deque(maxlen=window)
         self._lowest = math.inf
-        self._first = math.nan
         self._spikes: list[float] = []  # the two largest
 
     @property
@@ -107,10 +104,7 @@ class Spikes:
                 now = min(now, max(threshold, _MOST) * statistics.median(losses))
         else:
             now = limit(losses, threshold, spread)
-        now = min(now, _SLACK * self._lowest)
-        if min(losses) >= 0:
-            now = max(now, _SMALL * self._first)
-        return max(now, min(self._spikes)) if len(self._spikes) == 2 else now
+        return min(now, _SLACK * self._lowest)
 
     def ordinary(self) -> float:
         """Returns the largest loss that is like the others, half-way to what would be a spike."""
@@ -120,6 +114,10 @@ class Spikes:
             return _LEAST * max(self._losses) if max(self._losses) > 0 else math.inf
         half = limit(self._losses, self._threshold, self._spread, _HALF)
         return min(half, self._lowest)
+
+    def knows(self, loss: float) -> bool:
+        """Whether a spike is no larger than two before."""
+        return len(self._spikes) == 2 and loss <= min(self._spikes)
 
     def note(self, loss: float) -> None:
         """Takes note of a spike, which does not become one of the losses."""
@@ -133,7 +131,5 @@ class Spikes:
     def add(self, loss: float) -> None:
         """Takes a loss for one that is in line."""
         self._losses.append(loss)
-        if math.isnan(self._first):
-            self._first = loss
         if len(self._losses) >= _SOME and min(self._losses) > 0:
             self._lowest = min(self._lowest, self.limit())

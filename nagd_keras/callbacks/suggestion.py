@@ -31,6 +31,8 @@ def suggested(
         steps: the number of batches of each run.
         default: the learning rate to suggest if the data give no answer.
     """
+    if steps < FEWEST:
+        return Suggestion(default, False, f"the optimizer's default: {steps} batches say little")
     last = float(first.learning_rates[-1])
     low = max(last / WIDTH, float(first.learning_rates[0]))
     finer: list[LearningRateSweep] = []
@@ -79,7 +81,7 @@ class _Trial:
         before, end = untrained[-count:], losses[-count:]
         self._before, self.level = float(np.mean(before)), float(np.mean(end))
         fall = self._before - self.level
-        if len(end) < FEWEST or not fall > LEAST * max(abs(self._before), abs(self.level)):
+        if not fall > LEAST * max(abs(self._before), abs(self.level)):
             return
         error = np.std(before - end, ddof=1) / np.sqrt(count)
         # Full batches without dropout have no scatter.

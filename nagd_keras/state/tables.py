@@ -4,15 +4,16 @@ Where nothing is compiled, a schedule of some ten operations on scalar tensors c
 update of a small network. On many steps the same operations cost hardly more than on one.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
 LENGTH = 1024
 # Of these a schedule is a pure function of the step. Another's may look at what changes meanwhile.
 _PURE = "keras", "nagd_keras"
+_PLAIN = bool, int, float, str, np.number, type(None)
 
 
 class Table:
@@ -25,20 +26,21 @@ class Table:
     def __init__(self, schedule: LearningRateSchedule) -> None:
         """Takes the schedule."""
         self.schedule = schedule
-        self._usable = _is_pure(schedule)
+        self._usable = True
+        self._settings = _settings(schedule)
         self._start, self._values = 0, list[float]()
 
     def at(self, step: int) -> float | None:
         """Returns the value at a step; None if the schedule does not take many steps."""
-        place = step - self._start
-        if not 0 <= place < len(self._values):
+        place, settings = step - self._start, _settings(self.schedule)
+        if settings != self._settings or not 0 <= place < len(self._values):
             # Blocks begin at fixed steps: so a value does not depend on where a run resumes.
-            self._start = step // LENGTH * LENGTH
+            self._settings, self._start = settings, step // LENGTH * LENGTH
             place, self._values = step - self._start, self._computed()
         return self._values[place] if self._values else None
 
     def _computed(self) -> list[float]:
-        if not self._usable:
+        if not self._usable or self._settings is None:
             return []
         dtype = keras.backend.standardize_dtype("int")
         steps = keras.ops.arange(self._start, self._start + LENGTH, dtype=dtype)
@@ -50,13 +52,15 @@ class Table:
         return values.tolist() if values is not None and self._usable else []
 
 
-def _is_pure(schedule: Any) -> bool:
-    own = type(schedule).__module__.partition(".")[0] in _PURE
-    return own and all(_is_pure(each) for each in _parts(schedule))
-
-
-def _parts(schedule: Any) -> Iterator[LearningRateSchedule]:
+def _settings(schedule: LearningRateSchedule) -> list[Any] | None:
+    """Returns all numbers that a schedule computes with, or None if they may change unseen."""
+    if type(schedule).__module__.partition(".")[0] not in _PURE:
+        return None
+    found: list[Any] = []
     for value in vars(schedule).values():
         for each in value if isinstance(value, (list, tuple)) else (value,):
-            if isinstance(each, LearningRateSchedule):
-                yield each
+            part = _settings(each) if isinstance(each, LearningRateSchedule) else [each]
+            if part is None or not all(isinstance(x, _PLAIN) for x in part):
+                return None
+            found += part
+    return found

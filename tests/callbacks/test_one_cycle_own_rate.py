@@ -165,3 +165,16 @@ def test_what_a_guard_lowered_is_lower_in_the_next_cycle():
     fit(model, OneCycle(0.1), Lowering(STEPS + 2))
     fit(model, OneCycle(), rates)
     np.testing.assert_allclose(rates.seen, cycle(0.1) / 2, rtol=CLOSE)
+
+
+def test_what_lowers_the_rate_after_the_last_batch_leaves_the_peak():
+    """Its tiny value is not taken for the optimizer's own."""
+
+    class AtTheEnd(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.optimizer.learning_rate *= 0.5
+
+    model, rates = network(NAGD(0.05)), Rates()
+    fit(model, OneCycle(0.1), AtTheEnd())
+    fit(model, OneCycle(), rates)
+    np.testing.assert_allclose(rates.seen, cycle(0.1), rtol=CLOSE)

@@ -52,6 +52,25 @@ def test_no_table_of_what_may_look_at_more_than_the_step(schedule):
     assert Table(schedule).at(3) is None
 
 
+@pytest.mark.parametrize("name", ["one cycle", "stairs", "one after the other", "exponential"])
+def test_there_is_a_table_of_what_has_numbers_only(name):
+    assert Table(ANY_STEP[name]).at(3) is not None
+
+
+def test_a_schedule_that_holds_a_variable_has_no_table():
+    rate = keras.Variable(0.1, trainable=False)
+    assert Table(of_keras.ExponentialDecay(rate, 10, 0.5)).at(3) is None
+
+
+def test_a_schedule_that_is_changed_has_a_new_table():
+    schedule = of_keras.ExponentialDecay(0.1, 10, 1.0)
+    nested = Table(schedules.Piecewise([5], [0.3, schedule]))
+    table = Table(schedule)
+    assert [table.at(7), nested.at(7)] == pytest.approx([0.1, 0.1])
+    schedule.initial_learning_rate = 0.001
+    assert [table.at(7), nested.at(7)] == pytest.approx([0.001, 0.001])
+
+
 @pytest.mark.skipif(not current.reads_numbers, reason="no tables are used on this backend")
 def test_updates_follow_the_schedules():
     """Both clocks, a restart of one of them, a factor, and what changes beside the step."""
