@@ -19,9 +19,10 @@ KEPT = {
         "test_arrays_are_shuffled_and_units_dropped_as_they_would_have_been": 0,
         "test_callbacks_are_told_apart_by_class_and_order": 0,
         "test_it_goes_with_our_own": 0,
+        "test_it_says_where_it_resumes": 0,
         "test_plateaus_and_the_best_epoch_are_remembered": 0,
         "test_settings_are_those_of_the_code": 0,
-        "test_what_callbacks_know_comes_back": 1,
+        "test_what_callbacks_know_comes_back": 0,
     },
     "tests/callbacks/test_bad_input.py": {
         "test_verbosity": 5,
@@ -32,12 +33,13 @@ KEPT = {
         "test_each_works_without_settings": 3,
     },
     "tests/callbacks/test_divergence_guard_climbs.py": {
-        "test_a_learning_rate_that_is_too_high": 1,
+        "test_a_learning_rate_that_is_too_high": 0,
         "test_good_learning_rates_are_left_alone": 1,
+        "test_targets_that_are_not_standardized": 0,
         "test_without_the_guard_it_is_lost": 0,
     },
     "tests/callbacks/test_one_cycle_own_rate.py": {
-        "test_the_peak_is_the_rate_of_the_direction": 2,
+        "test_the_peak_is_the_rate_of_the_direction": 1,
     },
     "tests/callbacks/test_suggestion.py": {
         "test_digits_train_with_what_is_suggested": 0,
@@ -110,11 +112,12 @@ KEPT = {
     "tests/callbacks/test_find_learning_rate.py": {
         "test_a_model_that_is_trained_already_is_told": 0,
         "test_bad_input": 7,
+        "test_the_suggestions_train": 0,
         "test_weights_of_samples_and_classes": 0,
     },
     "tests/callbacks/test_find_learning_rate_data.py": {
         "test_a_dataset_around_a_generator_that_cannot_be_begun_again": 0,
-        "test_a_fit_of_the_models_own_gets_what_it_understands": 1,
+        "test_a_fit_of_the_models_own_gets_what_it_understands": 0,
         "test_a_generator_has_each_batch_once": 1,
         "test_a_generator_without_a_second_batch": 0,
         "test_arrays_of_any_kind": 1,
@@ -123,13 +126,14 @@ KEPT = {
         "test_texts": 0,
     },
     "tests/callbacks/test_find_learning_rate_from_rest.py": {
-        "test_a_trained_optimizer_sweeps_like_a_new_one": 1,
+        "test_a_trained_optimizer_sweeps_like_a_new_one": 0,
         "test_the_point_that_the_variables_hold_is_given_back": 0,
         "test_within_loss_scaling": 0,
     },
     "tests/callbacks/test_rate_and_momentum.py": {
         "test_a_scaled_schedule_trains_like_one_that_was_made_so": 0,
         "test_a_warm_up_from_zero_survives_being_set_to_what_it_is": 0,
+        "test_momentum_scheduler_takes_a_schedule_of_epochs": 0,
         "test_monitor_every_n_batches_between_executions": 0,
         "test_one_cycle_is_the_schedule_at_every_batch": 1,
         "test_one_cycle_of_given_length_counts_accumulated_batches": 0,
@@ -173,6 +177,9 @@ KEPT = {
     "tests/directions/test_orthogonal.py": {
         "test_a_step_is_about_as_long_as_the_learning_rate": 1,
     },
+    "tests/directions/test_restart.py": {
+        "test_a_restart_makes_up_for_a_momentum_that_is_too_high": 1,
+    },
     "tests/docs/test_examples.py": {
         "test_all_contestants_get_the_same_weights_and_batches": 0,
         "test_momentum_needs_a_third_of_gradient_descents_epochs": 0,
@@ -208,6 +215,9 @@ KEPT = {
     },
     "tests/engine/test_directions_tensorflow.py": {
         "test_every_step_is_the_formulas": 10,
+    },
+    "tests/engine/test_distributed.py": {
+        "test_two_replicas_train_as_one_device": 0,
     },
     "tests/engine/test_fit.py": {
         "test_every_way_gives_the_same_weights": 1,
