@@ -5,6 +5,7 @@ import math
 import statistics
 from collections import deque
 from collections.abc import Collection
+from typing import NamedTuple
 
 KNOWN = 10  # losses that a median and a spread need
 _SOME = 3  # losses of which they say something
@@ -15,8 +16,31 @@ _NORMAL = 1.4826  # the standard deviation of a normal distribution, in units of
 _LARGEST = 700.0  # an exponent that exp can take
 
 
-def limit(losses: Collection[float], threshold: float, spread: float, share: float = 1.0) -> float:
-    r"""Returns the largest loss that is in line with those given.
+class Level(NamedTuple):
+    """What some losses say of the next one.
+
+    Attributes:
+        largest: the largest of them.
+        is_positive: whether all are above 0; then the other two are of their logarithms.
+        median: their median.
+        deviation: the median absolute deviation as a standard deviation.
+    """
+
+    largest: float
+    is_positive: bool
+    median: float
+    deviation: float
+
+
+def level(losses: Collection[float]) -> Level:
+    """Returns what losses say, finite and at least one."""
+    is_positive = min(losses) > 0
+    values = [math.log(loss) for loss in losses] if is_positive else losses
+    return Level(max(losses), is_positive, *median_and_deviation(values))
+
+
+def limit(known: Level, threshold: float, spread: float, share: float = 1.0) -> float:
+    r"""Returns the largest loss that is in line with those before it.
 
     With the median $m$ and $D = 1.4826 \cdot \text{median} |x_i - m|$, the median absolute
     deviation, which is the standard deviation of normal $x_i$: if all losses are positive,
@@ -33,7 +57,7 @@ def limit(losses: Collection[float], threshold: float, spread: float, share: flo
     the others. Neither median nor MAD moves far as long as less than half of the losses are bad.
 
     Args:
-        losses: the losses before, finite, at least one.
+        known: what the losses before say.
         threshold: the factor over the median that is always in line, in $(1, \infty)$.
         spread: the robust standard deviations over the median that are, in $(0, \infty)$.
         share: the part of the way from the median to the limit, in (0, 1].
@@ -43,12 +67,10 @@ def limit(losses: Collection[float], threshold: float, spread: float, share: flo
         - Leys, Ley, Klein, Bernard & Licata (2013), Detecting outliers: do not use standard
           deviation around the mean, use absolute deviation around the median.
     """
-    if min(losses) > 0:
-        median, deviation = median_and_deviation([math.log(loss) for loss in losses])
+    largest, is_positive, median, deviation = known
+    if is_positive:
         log_limit = median + share * max(math.log(threshold), spread * deviation)
         return math.exp(min(log_limit, _LARGEST))
-    largest = max(losses)
-    median, deviation = median_and_deviation(losses)
     above = max((threshold - 1) * abs(median), spread * deviation)
     if above == 0:
         return threshold * largest if largest > 0 else math.inf
@@ -79,6 +101,7 @@ class Spikes:
         """Takes the settings of `limit`, or no threshold, so that any loss is in line."""
         self._threshold, self._spread = threshold, spread
         self._losses: deque[float] = deque(maxlen=window)
+        self._level: Level | None = None  # of the losses, once it was asked for
         self._lowest = math.inf
         self._spikes: list[float] = []  # the two largest
 
@@ -90,6 +113,11 @@ class Spikes:
     @losses.setter
     def losses(self, losses: Collection[float]) -> None:
         self._losses = deque(losses, maxlen=self._losses.maxlen)
+        self._level = None
+
+    def _known(self) -> Level:
+        self._level = self._level or level(self._losses)
+        return self._level
 
     def limit(self) -> float:
         """Returns the largest loss that is no spike."""
@@ -99,11 +127,11 @@ class Spikes:
         if len(losses) < _SOME:
             return _MOST * max(losses) if max(losses) > 0 else math.inf
         if len(losses) < KNOWN:
-            now = limit(losses, max(threshold, _LEAST), 2 * spread)
+            now = limit(self._known(), max(threshold, _LEAST), 2 * spread)
             if min(losses) > 0:
                 now = min(now, max(threshold, _MOST) * statistics.median(losses))
         else:
-            now = limit(losses, threshold, spread)
+            now = limit(self._known(), threshold, spread)
         return min(now, _SLACK * self._lowest)
 
     def ordinary(self) -> float:
@@ -112,7 +140,7 @@ class Spikes:
             return math.inf
         if len(self._losses) < _SOME:
             return _LEAST * max(self._losses) if max(self._losses) > 0 else math.inf
-        half = limit(self._losses, self._threshold, self._spread, _HALF)
+        half = limit(self._known(), self._threshold, self._spread, _HALF)
         return min(half, self._lowest)
 
     def knows(self, loss: float) -> bool:
@@ -131,5 +159,6 @@ class Spikes:
     def add(self, loss: float) -> None:
         """Takes a loss for one that is in line."""
         self._losses.append(loss)
+        self._level = None
         if len(self._losses) >= _SOME and min(self._losses) > 0:
             self._lowest = min(self._lowest, self.limit())

@@ -7,11 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nagd_keras.callbacks.spikes import KNOWN, Spikes, limit
+from nagd_keras.callbacks import spikes as rule
+from nagd_keras.callbacks.spikes import KNOWN, Spikes
 
 POSITIVE = st.lists(st.floats(1e-6, 1e6), min_size=KNOWN, max_size=60)
 ANY = st.lists(st.floats(-1e6, 1e6), min_size=KNOWN, max_size=60)
 SETTINGS = {"threshold": st.floats(1.01, 100), "spread": st.floats(0.1, 20)}
+
+
+def limit(losses, *settings):
+    return rule.limit(rule.level(losses), *settings)
 
 
 def by_numpy(x, threshold, spread, share):
