@@ -198,7 +198,9 @@ def test_monitor_of_other_optimizers():
     assert "restarts" not in history.history
 
 
-@pytest.mark.parametrize("direction", ["gradient", "adaptive"])
+@pytest.mark.parametrize(
+    "direction", ["gradient", pytest.param("adaptive", marks=pytest.mark.long)]
+)
 def test_restarts_are_shown_where_there_can_be_some(direction, capsys):
     """A progress bar makes 0.0000e+00 of their 0."""
     fit(network(NAGD(direction=direction)), HyperparameterMonitor(), verbose=1)

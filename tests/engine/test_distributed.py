@@ -106,6 +106,7 @@ def test_what_is_set_is_set_in_all_replicas(found_long):
     assert found_long["live"]["deviation"] <= AGREES
 
 
+@pytest.mark.long
 def test_data_of_unknown_length(found):
     result = found["unknown length"]
     assert result["deviation"] == 0
