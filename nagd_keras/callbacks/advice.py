@@ -41,7 +41,7 @@ class Advice:
             said.append(
                 f"compile with about {now:.3g} instead of {self._rate:.3g}"
                 if is_set
-                else f"multiply it by {left:.3g}"
+                else f"multiply what you gave, or the peak of the schedule, by {left:.3g}"
             )
         if events and start > _LARGE:
             said.append(

@@ -141,9 +141,13 @@ def check_settable(optimizer: Any, name: str, who: str, otherwise: str = "") -> 
     attribute = getattr(type(optimizer), name, None)
     is_live = isinstance(attribute, Hyperparameter) or getattr(attribute, "fset", None) is not None
     if not is_live or follows(optimizer, name):
+        why = (
+            f"whose {name} follows a schedule or a callable"
+            if is_live
+            else "which has none, or one that is ignored after the first step"
+        )
         raise TypeError(
-            f"{who} sets the {name}. Received: {type(optimizer).__name__}, which has none, or one "
-            "that is ignored after the first step or was given as a schedule or a callable. "
+            f"{who} sets the {name}. Received: {type(optimizer).__name__}, {why}. "
             f"Compile the model with nagd_keras.NAGD(...), and a number as {name}{otherwise}."
         )
 

@@ -125,8 +125,9 @@ def _check_sgd(optimizer: Any) -> None:
     if type(optimizer) is not type(keras.optimizers.SGD.__new__(keras.optimizers.SGD)):
         raise TypeError(
             "Only a `keras.optimizers.SGD`, of no derived class, is known to make NAGD's updates. "
-            f"Received: a {type(optimizer).__name__}. Pass the `inner_optimizer` of a "
-            "LossScaleOptimizer, or a compiled model to `adopt`; else begin anew with NAGD(...)."
+            f"Received: {type(optimizer).__name__}. Pass the `inner_optimizer` of a "
+            "LossScaleOptimizer. To begin anew from the weights as they are, call "
+            "`adopt(model, direction=...)`."
         )
     if optimizer.momentum and not optimizer.nesterov:
         raise ValueError(

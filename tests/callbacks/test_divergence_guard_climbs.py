@@ -188,7 +188,10 @@ def test_a_schedule_is_to_be_multiplied(capsys):
     shown = Shown(UP, model=normalized(NAGD(decay)), verbose=1)
     shown.model.optimizer._iterations.assign(SEEN)
     shown.guard.on_train_end()
-    assert "about 4 times too high; multiply it by 0.25.\n" in capsys.readouterr().out
+    assert (
+        "about 4 times too high; multiply what you gave, or the peak of the schedule, by 0.25.\n"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_bad_batch_may_be_to_blame(capsys):

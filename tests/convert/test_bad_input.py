@@ -77,16 +77,16 @@ FROM_KERAS = {
     "loss scale": (
         lambda: wrapped(SGD(momentum=0.9, nesterov=True)),
         TypeError,
-        ("Received: a LossScaleOptimizer", "`inner_optimizer`", "`adopt`"),
+        ("Received: LossScaleOptimizer", "`inner_optimizer`", "`adopt(model, direction=...)`"),
     ),
-    "NAGD": (NAGD, TypeError, ("Received: a NAGD",)),
-    "Adam": (keras.optimizers.Adam, TypeError, ("Received: a Adam", "NAGD(...)")),
-    "text": (lambda: "sgd", TypeError, ("Received: a str", "keras.optimizers.SGD")),
-    "None": (lambda: None, TypeError, ("Received: a NoneType",)),
+    "NAGD": (NAGD, TypeError, ("Received: NAGD",)),
+    "Adam": (keras.optimizers.Adam, TypeError, ("Received: Adam", "`adopt(model, direction=...)`")),
+    "text": (lambda: "sgd", TypeError, ("Received: str", "keras.optimizers.SGD")),
+    "None": (lambda: None, TypeError, ("Received: NoneType",)),
     "derived": (
         lambda: Derived(momentum=0.9, nesterov=True),
         TypeError,
-        ("of no derived class", "Received: a Derived"),
+        ("of no derived class", "Received: Derived"),
     ),
 }
 
@@ -156,8 +156,8 @@ ADOPT = {
         ("'mine' is not compiled", "model.compile(optimizer=NAGD(), loss=...)"),
     ),
     "no optimizer": (lambda: network(None), ValueError, ("not compiled with an optimizer",)),
-    "Adam": (lambda: network("adam"), TypeError, ("Received: a Adam",)),
-    "NAGD": (lambda: network(NAGD()), TypeError, ("Received: a NAGD",)),
+    "Adam": (lambda: network("adam"), TypeError, ("Received: Adam",)),
+    "NAGD": (lambda: network(NAGD()), TypeError, ("Received: NAGD",)),
     "heavy ball": (lambda: network(SGD(momentum=0.9)), ValueError, ("nesterov=False",)),
     "heavy ball, scaled": (
         lambda: network(wrapped(SGD(momentum=0.9))),
@@ -443,7 +443,7 @@ OPTAX = {
     "schedule of Optax": (
         {"learning_rate": lambda count: 0.1},
         TypeError,
-        ("called without arguments", "LearningRateSchedule"),
+        ("called without arguments", "nagd_keras.schedules.Schedule"),
     ),
     "leaves": (
         {"state": (TraceState({"x": "text"}), EmptyState())},
