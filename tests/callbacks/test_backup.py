@@ -63,6 +63,7 @@ def assert_same_end(found, wanted):
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [plain, with_dropout])
 def test_arrays_are_shuffled_and_units_dropped_as_they_would_have_been(make, tmp_path):
     found = resumed(make, list, tmp_path / "backup")
@@ -81,6 +82,7 @@ class Drawing(keras.callbacks.Callback):
         self.drawn += [float(np.sum(keras.ops.convert_to_numpy(each))) for each in drawn]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", [0, 1])
 def test_what_callbacks_know_comes_back(place, tmp_path):
     """Also to one that stands behind, and so begins after the backup was loaded."""
@@ -104,6 +106,7 @@ def stateful():
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "rate", [0.05, schedules.LinearWarmup(0.05, 10, start=0.04)], ids=["number", "schedule"]
 )
@@ -131,6 +134,7 @@ def test_plateaus_and_the_best_epoch_are_remembered(rate, tmp_path):
         assert str(attributes(other)) == str(attributes(one))
 
 
+@pytest.mark.long
 def test_settings_are_those_of_the_code(tmp_path):
     """What an argument of the constructor names is not taken from the backup."""
 
@@ -146,6 +150,7 @@ def test_settings_are_those_of_the_code(tmp_path):
     assert (stopping.patience, stopping.min_delta) == (9, -0.25)
 
 
+@pytest.mark.long
 def test_callbacks_are_told_apart_by_class_and_order(tmp_path):
     class Counts(keras.callbacks.Callback):
         def __init__(self, step):
@@ -162,6 +167,7 @@ def test_callbacks_are_told_apart_by_class_and_order(tmp_path):
     assert (one.total, ten.total, new.total) == (5, 50, 200)
 
 
+@pytest.mark.long
 def test_it_says_where_it_resumes(tmp_path, capsys):
     for verbose in (1, 0):
         folder = tmp_path / str(verbose)
@@ -213,6 +219,7 @@ class Shuffled(keras.utils.PyDataset):
         return x[order[batch]], y[order[batch]]
 
 
+@pytest.mark.long
 def test_an_order_that_depends_on_the_epoch(tmp_path):
     def begin(shuffled):
         return keras.callbacks.LambdaCallback(
@@ -253,6 +260,7 @@ class Untraceable(keras.Model):
         return self.out(self.hidden(inputs))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [lambda: keras.Sequential(dense()), Subclassed])
 def test_a_model_that_is_built_by_its_first_batch(make, tmp_path):
     x, y = data()
@@ -269,6 +277,7 @@ def test_a_model_that_cannot_be_built_again_is_told_at_the_first_backup(tmp_path
         run(Untraceable, [backup])
 
 
+@pytest.mark.long
 def test_a_backup_of_another_model_changes_nothing(tmp_path):
     with pytest.raises(InterruptedError):
         run(plain, [Backup(tmp_path), Killed()])
@@ -281,6 +290,7 @@ def test_a_backup_of_another_model_changes_nothing(tmp_path):
     assert_identical(snapshot(model, model.optimizer), before)
 
 
+@pytest.mark.long
 def test_it_goes_with_our_own(tmp_path):
     def listed():
         return [EvaluateAtIterate(), HyperparameterMonitor()]
@@ -289,6 +299,7 @@ def test_it_goes_with_our_own(tmp_path):
     assert_same_end(found, run(with_dropout, listed(), validation_data=data()))
 
 
+@pytest.mark.long
 def test_a_backup_of_which_bytes_have_changed_is_left_out(tmp_path):
     with pytest.raises(InterruptedError):
         run(plain, [Backup(tmp_path), Killed()])

@@ -62,6 +62,7 @@ def test_bad_settings(make, error, says):
 SGD, SCHEDULE = keras.optimizers.SGD, schedules.LinearWarmup(0.1, 5)
 
 
+@pytest.mark.keep(8)
 @pytest.mark.parametrize(
     ("optimizer", "callback", "error", "says"),
     [
@@ -140,6 +141,7 @@ def test_a_model_that_is_not_compiled():
         pass
 
 
+@pytest.mark.keep(5)
 @pytest.mark.parametrize("verbose", ["auto", None, 2, [1]])
 @pytest.mark.parametrize(
     "make",
@@ -160,6 +162,7 @@ def test_norms_are_wanted_or_not():
         HyperparameterMonitor(norms="no")
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("name", ["momentum", "weight_decay"])
 def test_what_is_set_on_the_loss_scaling_is_lost(name):
     model = network(keras.optimizers.LossScaleOptimizer(NAGD(weight_decay=0.0)))

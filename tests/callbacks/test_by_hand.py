@@ -58,6 +58,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.keep(3)
 @pytest.mark.parametrize("direct", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", MAKERS)
 def test_each_works_without_settings(name, direct, tmp_path):

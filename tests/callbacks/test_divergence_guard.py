@@ -44,6 +44,7 @@ def ignoring_losses(**settings):
 # Nothing bad
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize(
     ("way", "store"),
     [
@@ -118,6 +119,7 @@ MODELS = {
 }
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(
     ("settings", "back_to"),
@@ -141,6 +143,7 @@ def test_a_bad_batch_is_as_if_it_and_the_one_before_had_not_been(name, settings,
     assert_same(state(model, but), state(reference, but))
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("factor", [NAN, INF, 1e30], ids=str)
 @EACH_STORE
 def test_what_is_not_finite(factor, store):
@@ -180,6 +183,7 @@ def test_a_weight_that_is_not_finite():
     assert_same(state(model), state(reference))
 
 
+@pytest.mark.long
 def test_many_weights_that_are_not_finite():
     def spoil(model):
         for variable in model.trainable_variables:
@@ -201,6 +205,7 @@ def test_weights_whose_sum_overflows_are_finite():
     assert all("not finite" not in event.seen for event in guarded.events)
 
 
+@pytest.mark.long
 def test_statistics_that_are_not_finite():
     """They are weights, too, though no loss of training shows it."""
     model, guarded = normalized(), guard()
@@ -210,6 +215,7 @@ def test_statistics_that_are_not_finite():
     assert_same(state(model), state(gone_back(normalized, EPOCH, 2, 2)))
 
 
+@pytest.mark.long
 def test_the_seeds_go_on():
     """The same dropout again, after the same batches, would not be random."""
     masks = []
@@ -222,6 +228,7 @@ def test_the_seeds_go_on():
     np.testing.assert_array_equal(*masks)
 
 
+@pytest.mark.long
 def test_twice_the_same_state():
     """Without a good batch between, and the learning rate falls twice all the same."""
     make = lambda: network(NAGD(0.05, 0.8))  # noqa: E731
@@ -268,6 +275,7 @@ def test_a_state_is_good_only_after_an_ordinary_loss():
     assert max(guarded._spikes.losses) == pytest.approx(1.0)
 
 
+@pytest.mark.long
 def test_accumulated_gradients_are_given_up():
     make = lambda: network(NAGD(0.05, 0.8, gradient_accumulation_steps=3))  # noqa: E731
     model, guarded = make(), guard()
@@ -277,6 +285,7 @@ def test_accumulated_gradients_are_given_up():
     assert_same(state(model), state(gone_back(make, EPOCH, 4, 3)))
 
 
+@pytest.mark.long
 @needs("steps per execution")
 def test_executions_of_several_steps():
     """A bad batch spoils its execution, and the state is that before the one before."""
@@ -308,6 +317,7 @@ def test_a_schedule_is_lowered_and_goes_on():
     np.testing.assert_allclose(rates, wanted, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_a_schedule_that_is_zero_where_the_batch_is_bad():
     warm_up = schedules.LinearWarmup(0.1, 4, start=0.0)
 
@@ -321,6 +331,7 @@ def test_a_schedule_that_is_zero_where_the_batch_is_bad():
     assert float(model.optimizer.learning_rate) == pytest.approx(0.5 * float(warm_up(3)))
 
 
+@pytest.mark.long
 def test_what_a_plateau_took_stays_taken():
     """A rollback does not bring back a learning rate from before, nor another hyperparameter."""
 
@@ -358,6 +369,7 @@ def test_recovery(recovery, wanted, capsys):
     assert ("batch 6: good for 3 batches, learning rate 0.05" in said) == (recovery == 3)
 
 
+@pytest.mark.long
 def test_recovery_of_several_and_its_count():
     """What two rollbacks took comes back at once, and the count of rollbacks begins anew."""
     model = network(NAGD(schedules.LinearWarmup(0.05, 4, start=0.01)))
@@ -367,6 +379,7 @@ def test_recovery_of_several_and_its_count():
     assert float(model.optimizer.learning_rate) == np.float32(0.05)
 
 
+@pytest.mark.long
 def test_recovery_gives_no_more_than_was_lost():
     """A callback that has set the learning rate again meanwhile has overruled the guard."""
     scheduler = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.05)
@@ -407,6 +420,7 @@ def test_the_stop_leaves_the_last_good_state():
     assert_same(state(model), state(gone_back(make, EPOCH[:5], 4, 3, rate=1)))
 
 
+@pytest.mark.long
 def test_a_long_report_is_cut():
     guarded = guard(max_rollbacks=24)
     spoiled = dict.fromkeys(EPOCH, NAN)
@@ -414,6 +428,7 @@ def test_a_long_report_is_cut():
     assert report.count("loss is nan") == 20
 
 
+@pytest.mark.long
 def test_a_fit_from_epoch_0_has_all_rollbacks_again():
     model, guarded = network(NAGD(0.05)), guard(max_rollbacks=1)
     for i in range(3):
@@ -425,6 +440,7 @@ def test_a_fit_from_epoch_0_has_all_rollbacks_again():
 # Batches that are put down to the data
 
 
+@pytest.mark.long
 @EACH_STORE
 @pytest.mark.parametrize("spoiled", [{0: NAN}, {3: INF}, {2: NAN, 3: NAN, 5: NAN}], ids=str)
 def test_skipped_updates_need_no_rollback(store, spoiled):
@@ -451,6 +467,7 @@ def assert_weights_as(model, reference):
     assert float(model.optimizer.learning_rate) == float(reference.optimizer.learning_rate)
 
 
+@pytest.mark.long
 def test_statistics_of_a_skipped_batch_are_those_before():
     model = normalized(NAGD(0.05, skip_nonfinite=True))
     train(model, EPOCH[:4], guard(), spoiled={3: NAN})
@@ -460,6 +477,7 @@ def test_statistics_of_a_skipped_batch_are_those_before():
         np.testing.assert_array_equal(to_float64(found), to_float64(wanted))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("place", [3, 5])
 def test_accumulated_gradients_that_will_be_skipped(place):
     """A batch within a window spoils what was accumulated, and is known to be skipped with it."""
@@ -495,6 +513,7 @@ def test_a_model_without_metrics_is_read_by_one_function(monkeypatch):
     assert len(made) == 1
 
 
+@pytest.mark.long
 def test_bad_losses_in_a_row_are_not_the_data():
     """Updates of broken weights are skipped for ever; after four it is time to go back."""
 
@@ -512,6 +531,7 @@ def test_bad_losses_in_a_row_are_not_the_data():
     assert np.isfinite(model.evaluate(*data(), verbose=0)[0])
 
 
+@pytest.mark.long
 def test_loss_scaling_skips_by_itself():
     """The run is that without the guard: the scale is halved, NAGD's rate and momentum stay."""
     states = []
@@ -527,6 +547,7 @@ def test_loss_scaling_skips_by_itself():
     assert callbacks[0].left_out == 1
 
 
+@pytest.mark.long
 def test_a_rollback_leaves_the_scale_of_losses():
     keras.config.set_dtype_policy("mixed_float16")
     model = network(NAGD(0.05, 0.8))
@@ -541,6 +562,7 @@ def test_a_rollback_leaves_the_scale_of_losses():
     assert made[0::2] == made[1::2] == sorted(made[0::2])
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("factor", [NAN, INF, 1e30], ids=str)
 def test_patience_undoes_a_batch(factor):
     """The run is that without the bad batches, to the bit: momentum, averages and statistics."""
@@ -556,6 +578,7 @@ def test_patience_undoes_a_batch(factor):
     assert_same(state(model), state(reference))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", [{}, {"patience": 1}], ids=str)
 def test_averages_of_a_first_batch_that_is_bad(settings):
     """Keras sets them in the update of its first step, which is over; they must not be zeros."""
@@ -569,6 +592,7 @@ def test_averages_of_a_first_batch_that_is_bad(settings):
         np.testing.assert_allclose(to_float64(found), wanted, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.long
 def test_patience_ends_with_the_second_bad_batch_in_a_row():
     make = lambda: network(NAGD(0.05, 0.8))  # noqa: E731
     model, guarded = make(), guard(patience=1)
@@ -578,6 +602,7 @@ def test_patience_ends_with_the_second_bad_batch_in_a_row():
     assert_same(state(model), state(gone_back(make, EPOCH, 4, 2)))
 
 
+@pytest.mark.long
 def test_patience_with_weights_that_are_not_finite():
     """Every batch has a fine loss and breaks the weights: it must not go on for ever."""
     spoil = At(lambda model: set_to(model.get_layer("out").kernel, NAN))
@@ -610,6 +635,7 @@ def test_an_epoch_without_a_good_batch_shows_it():
     assert np.isnan(history["loss"]).all()
 
 
+@pytest.mark.long
 def test_metrics_begin_anew_after_bad_batches_at_the_begin():
     losses = []
     for batches, spoiled in (EPOCH, {0: NAN, 1: INF}), (EPOCH[2:], {}):
@@ -617,6 +643,7 @@ def test_metrics_begin_anew_after_bad_batches_at_the_begin():
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
+@pytest.mark.long
 def test_the_loss_of_a_batch_is_its_own():
     """A spike late in an epoch is as large as one at its begin, and behind others that were bad."""
     seen = []
@@ -676,6 +703,7 @@ def test_other_monitors():
     assert guarded.events[0].seen.startswith("mae is ")
 
 
+@pytest.mark.long
 def test_a_spoiled_batch_of_another_scale():
     """As a user sees it: the loss of a batch is hundreds of times that of others, and finite."""
     model, guarded = network(NAGD(0.05)), DivergenceGuard(verbose=0)

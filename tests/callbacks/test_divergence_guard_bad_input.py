@@ -62,6 +62,7 @@ def refused(model, guarded, error, says, **settings):
     assert_identical(snapshot(model, model.optimizer), before)
 
 
+@pytest.mark.keep(5)
 def test_a_monitor_that_is_not_there():
     with pytest.raises(ValueError, match=r"monitor='mse'\. There are: .*mae"):
         fit(network(NAGD(), metrics=["mae"]), guard(monitor="mse"))
@@ -76,6 +77,7 @@ METRICS = {
 }
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("monitor", METRICS)
 def test_a_monitor_that_is_there(monitor):
     """Whatever Keras makes of what was given to `compile`."""
@@ -85,6 +87,7 @@ def test_a_monitor_that_is_there(monitor):
     assert guarded.events[0].seen == f"{monitor} is nan"
 
 
+@pytest.mark.long
 def test_the_losses_of_several_outputs():
     inputs = keras.Input((4,))
     outputs = {name: keras.layers.Dense(1, name=name)(inputs) for name in ("a", "b")}

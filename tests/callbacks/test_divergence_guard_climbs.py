@@ -221,6 +221,7 @@ def diabetes(rate):
     return model, x.astype("float32"), y.astype("float32")
 
 
+@pytest.mark.long
 def test_targets_that_are_not_standardized(capsys):
     """With a learning rate that is hundreds of times too high it trains, and says what to do."""
     model, x, y = diabetes(0.01)
@@ -262,6 +263,7 @@ def images(rate, seed):
     return model, x.reshape(-1, 8, 8, 1).astype("float32") / 16, y
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_a_learning_rate_that_is_too_high(seed):
     """Without the guard the losses stay at those of a network that tells nothing."""
@@ -273,6 +275,7 @@ def test_a_learning_rate_that_is_too_high(seed):
     assert model.evaluate(x, y, verbose=0)[1] > 0.9
 
 
+@pytest.mark.long
 def test_without_the_guard_it_is_lost():
     model, x, y = images(1.0, 0)
     model.fit(x, y, 32, 3, verbose=0)
@@ -315,6 +318,7 @@ CLEAN = {
 }
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize(
     "name",
     [

@@ -25,6 +25,7 @@ from tests.support.training import BATCH, EACH_WAY, STEPS, data, nagd, network
 NAN, INF = float("nan"), float("inf")
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("settings", [{}, {"patience": 1}], ids=str)
 def test_evaluation_at_the_iterate(settings):
     states = []
@@ -40,6 +41,7 @@ def test_evaluation_at_the_iterate(settings):
     assert_same(*states)
 
 
+@pytest.mark.long
 def test_adaptive_restart_sees_the_means_of_good_batches():
     """A bad batch, left out of the means, must not look like a rise of the objective."""
     restarts = []
@@ -85,6 +87,7 @@ def test_the_monitor_shows_rollbacks():
 BACKUPS = {"keras": keras.callbacks.BackupAndRestore, "own": Backup}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", BACKUPS)
 def test_a_run_that_is_resumed(name, tmp_path):
     """The count of rollbacks, and what the learning rate lost, are those before it was killed."""
@@ -117,12 +120,14 @@ def test_a_run_that_is_resumed(name, tmp_path):
     assert float(model.optimizer.learning_rate) == np.float32(0.05)
 
 
+@pytest.mark.long
 def test_a_state_of_the_beginning_of_another_epoch():
     model, guarded = network(NAGD(0.05)), guard()
     train(model, EPOCH, guarded, spoiled={0: NAN}, initial_epoch=3, epochs=4)
     assert guarded.events[0].restored == "the beginning of epoch 4"
 
 
+@pytest.mark.long
 def test_fits_in_a_row():
     """The states of one fit are no states of the next, which may have other weights."""
     model, guarded = network(NAGD(0.05, 0.8)), guard()
@@ -139,6 +144,7 @@ def test_fits_in_a_row():
         np.testing.assert_array_equal(to_float64(found), to_float64(wanted))
 
 
+@pytest.mark.long
 def test_after_a_fit_that_failed():
     def fail(model):
         raise InterruptedError
@@ -204,6 +210,7 @@ for settings in ({}, {"snapshot_every": 1}):
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute")
 def test_several_replicas():
     """In a process of its own, since devices are set up once."""
@@ -301,6 +308,7 @@ def test_spoiled_batches_hardly_matter(activation):
         assert not loss_at_the_end(seed, activation, 0.05) < 5 * clean
 
 
+@pytest.mark.long
 def test_a_learning_rate_that_is_too_high_is_lowered():
     """Training that diverges, and hits infinity without the guard, ends lower than it began."""
     rng = np.random.default_rng(0)

@@ -39,6 +39,7 @@ def iterate(model):
 # What is evaluated, saved and remembered
 
 
+@pytest.mark.keep(1)
 def test_training_is_as_without_it_and_validation_is_that_of_the_iterate():
     histories, models, points = [], [], []
     see = Call("on_epoch_begin", lambda model: points.append(model.optimizer.at_iterate))
@@ -55,6 +56,7 @@ def test_training_is_as_without_it_and_validation_is_that_of_the_iterate():
         assert histories[1]["val_loss"][-1] == loss(model) != histories[0]["val_loss"][-1]
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("validation_freq", [1, 2])
 def test_what_is_saved_and_predicted_at_the_end_of_an_epoch_is_the_iterate(
     validation_freq, tmp_path
@@ -96,6 +98,7 @@ def test_what_is_saved_and_predicted_at_the_end_of_an_epoch_is_the_iterate(
     assert_identical(snapshot(other, other.optimizer), snapshot(model, model.optimizer))
 
 
+@pytest.mark.long
 def test_what_is_saved_within_an_epoch_is_the_look_ahead_point(tmp_path):
     """That is the point whose loss the batch has."""
     path, seen = tmp_path / "model.keras", []
@@ -110,6 +113,7 @@ def test_what_is_saved_within_an_epoch_is_the_look_ahead_point(tmp_path):
     assert_identical(snapshot(loaded, loaded.optimizer), snapshot(plain, plain.optimizer))
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("rate", [0.2, 0.001], ids=["best in between", "best at the end"])
 def test_early_stopping_after_it_gives_the_best_iterate(rate):
     model = network(NAGD(rate, 0.97))
@@ -123,6 +127,7 @@ def test_early_stopping_after_it_gives_the_best_iterate(rate):
     assert_identical(iterate(model), snapshot(model))
 
 
+@pytest.mark.long
 def test_early_stopping_before_it_gives_what_it_saw():
     """The look-ahead point, and it is said."""
     seen = []
@@ -137,6 +142,7 @@ def test_early_stopping_before_it_gives_what_it_saw():
     assert not model.optimizer.at_iterate
 
 
+@pytest.mark.long
 def test_the_averages_are_what_the_model_holds_when_fit_ends():
     states = []
     for callbacks in ([], [EvaluateAtIterate()]):
@@ -151,6 +157,7 @@ def test_the_averages_are_what_the_model_holds_when_fit_ends():
 # Beside other callbacks
 
 
+@pytest.mark.long
 def test_a_restart_after_it_goes_on_from_the_iterate_that_was_saved(tmp_path):
     """Before it, from the look-ahead point, as without it."""
     path, ends, saved = tmp_path / "model.keras", [], {}
@@ -181,6 +188,7 @@ def test_weights_that_are_not_finite_are_no_reason_to_warn():
     assert not model.optimizer.at_iterate
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("position", [0, 1])
 def test_a_backup_goes_on_to_the_bit(position, tmp_path):
     ends = []
@@ -197,6 +205,7 @@ def test_a_backup_goes_on_to_the_bit(position, tmp_path):
     assert_identical(*ends)
 
 
+@pytest.mark.long
 def test_weights_that_a_callback_sets_and_sets_back_train_on():
     models = []
     for callbacks in ([], [EvaluateAtIterate()]):
@@ -207,6 +216,7 @@ def test_weights_that_a_callback_sets_and_sets_back_train_on():
     assert_identical(*models)
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("hook", ["on_epoch_begin", "on_epoch_end"])
 def test_a_checkpoint_that_a_callback_loads_trains_on(hook, tmp_path):
     """Here the last one, so that nothing changes."""
@@ -227,6 +237,7 @@ def test_a_checkpoint_that_a_callback_loads_trains_on(hook, tmp_path):
     assert_identical(*models)
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("hook", ["on_epoch_begin", "on_train_batch_end", "on_epoch_end"])
 @pytest.mark.parametrize("method", ["evaluate", "predict"])
 def test_an_evaluation_within_a_hook(hook, method):
@@ -252,6 +263,7 @@ def test_an_evaluation_within_a_hook(hook, method):
     assert seen == seen[:3] * (len(seen) // 3)
 
 
+@pytest.mark.long
 def test_an_evaluation_within_a_hook_that_fails_loses_nothing():
     """Here within an epoch, where a callback catches the error, and training goes on."""
     states = []
@@ -272,6 +284,7 @@ def test_an_evaluation_within_a_hook_that_fails_loses_nothing():
 # Interruptions
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize(
     ("hook", "error", "by"),
     [
@@ -335,6 +348,7 @@ def test_an_interruption_on_the_way_to_the_iterate(monkeypatch):
 # Outside of `fit`
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("method", ["evaluate", "predict"])
 def test_outside_fit(method):
     """As a callback of one evaluation, or as a context for several."""
@@ -356,6 +370,7 @@ def test_outside_fit(method):
     assert_identical(snapshot(model, model.optimizer), before)
 
 
+@pytest.mark.long
 def test_an_evaluation_that_fails_is_left_by_the_next_fit():
     models = []
     for callbacks in ([EvaluateAtIterate()], []):
@@ -368,6 +383,7 @@ def test_an_evaluation_that_fails_is_left_by_the_next_fit():
     assert_identical(*models)
 
 
+@pytest.mark.long
 def test_a_model_that_was_not_trained():
     model = network(NAGD())
     assert loss(model, callbacks=[EvaluateAtIterate()]) == loss(model)
@@ -375,6 +391,7 @@ def test_a_model_that_was_not_trained():
     fit(model, EvaluateAtIterate(), validation_data=data())
 
 
+@pytest.mark.long
 @needs("frozen after it was built")
 def test_frozen_layers_stay_where_they_are():
     """Their displacements are from before, and the function that is trained knows nothing of it."""

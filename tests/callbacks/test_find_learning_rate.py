@@ -42,6 +42,7 @@ def test_it_stops_where_the_loss_explodes():
     assert np.all(smoothed[:-1] <= 2 * np.minimum.accumulate(smoothed)[:-1])
 
 
+@pytest.mark.long
 def test_the_suggestions_train():
     """Each suggested rate trains better than a hundredth of it, and lies before the explosion."""
     found = sweep(network(NAGD(0.05)), min=1e-6, max=10.0, steps=100)
@@ -71,6 +72,7 @@ def test_suggestions_by_hand():
     assert rising.valley == rates[0]
 
 
+@pytest.mark.long
 def test_weights_of_samples_and_classes():
     """A class of weight 0 does not count, nor does a sample."""
     x = np.eye(4, dtype="float32")[np.arange(16) % 4]
@@ -108,6 +110,7 @@ def test_progress_and_plot(capsys):
     plt.close(figure)
 
 
+@pytest.mark.keep(7)
 @pytest.mark.parametrize(
     ("settings", "error", "says"),
     [
@@ -208,6 +211,7 @@ def test_equal_losses_are_no_fall():
 
 @pytest.mark.filterwarnings("error:The range test is not sure")
 class TestWhatIsSuggested:
+    @pytest.mark.long
     def test_a_model_that_is_trained_already_is_told(self):
         x = np.random.default_rng(0).normal(size=(256, 4))
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])

@@ -39,6 +39,7 @@ FORMS = {
 }
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("form", FORMS)
 def test_several_inputs_and_targets(form):
     """Of which each is weighted: the sum of what two models of one output have."""
@@ -89,6 +90,7 @@ ARRAYS = {
 }
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("kind", ARRAYS)
 def test_arrays_of_any_kind(kind):
     if "torch" in kind and keras.backend.backend() != "torch":
@@ -107,6 +109,7 @@ def test_targets_without_an_axis():
     np.testing.assert_array_equal(sweep(eager(), x, y[:, 0], steps=3, **STILL).losses, wanted)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="which has texts")
 def test_texts():
     texts = np.array([f"{'good' if i % 2 else 'bad'} {i}" for i in range(len(x))], object)
@@ -149,6 +152,7 @@ class Dataset(keras.utils.PyDataset):
         return self.batches[i]
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("built", [True, False])
 @pytest.mark.parametrize("steps", [5, 10])
 def test_a_generator_has_each_batch_once(steps, built):
@@ -174,6 +178,7 @@ def test_a_generator_that_ends_too_soon():
     assert_identical(snapshot(model), before)
 
 
+@pytest.mark.long
 def test_a_generator_without_a_second_batch():
     with pytest.raises(ValueError, match=r"Received: 1\. The data ended after 1 of 30 batches"):
         sweep(eager(), batches(1))
@@ -184,6 +189,7 @@ def test_a_model_that_is_not_built_needs_a_batch():
         sweep(rich_model(NAGD(), built=False), batches(0))
 
 
+@pytest.mark.long
 def test_datasets_are_begun_again():
     for built in (True, False):
         model = rich_model(NAGD(), built=built)
@@ -213,6 +219,7 @@ def test_datasets_of_other_frameworks():
     np.testing.assert_allclose(found.losses, wanted * 2, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow's datasets")
 def test_a_dataset_around_a_generator_that_cannot_be_begun_again():
     import tensorflow as tf
@@ -237,6 +244,7 @@ class Preprocessing(keras.Sequential):
         return super().fit(x, y, batch_size=batch_size, **settings)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", [np.asarray, list])
 def test_a_fit_of_the_models_own_gets_what_it_understands(form):
     """Lists of numbers among that, which Keras' own refuses."""

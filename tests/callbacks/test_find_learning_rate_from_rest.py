@@ -24,6 +24,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_trained_optimizer_sweeps_like_a_new_one(name):
     model, new = (network(OPTIMIZERS[name](), run_eagerly=True) for _ in range(2))
@@ -36,6 +37,7 @@ def test_a_trained_optimizer_sweeps_like_a_new_one(name):
     assert_identical(snapshot(model, model.optimizer), before)
 
 
+@pytest.mark.long
 def test_within_loss_scaling():
     keras.config.set_dtype_policy("mixed_float16")
     test_a_trained_optimizer_sweeps_like_a_new_one("plain")
@@ -49,6 +51,7 @@ def test_a_schedule_stays_where_it_is():
     assert float(nagd(model).learning_rate) == pytest.approx(0.1)
 
 
+@pytest.mark.long
 def test_the_point_that_the_variables_hold_is_given_back():
     model = network(NAGD(0.05), run_eagerly=True)
     fit(model, epochs=1)

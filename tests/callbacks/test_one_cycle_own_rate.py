@@ -34,6 +34,7 @@ def cycle(peak):
     return np.asarray(schedules.OneCycle(peak / 25, peak, peak / 25e4, EPOCHS * STEPS)(every))
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("direction", ["gradient", "adaptive", "orthogonal"])
 def test_the_peak_is_the_rate_of_the_direction(direction, policy):

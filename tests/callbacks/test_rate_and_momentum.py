@@ -41,12 +41,14 @@ def test_momentum_scheduler_gives_the_present_momentum_and_prints(capsys):
     assert "Epoch 2: MomentumScheduler setting momentum to 0.875." in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_momentum_scheduler_takes_a_schedule_of_epochs():
     model = network(NAGD())
     schedule = schedules.Piecewise([1], [0.5, 0.75])
     assert fit(model, MomentumScheduler(schedule)).history["momentum"] == [0.5, 0.75, 0.75]
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("anneal", ["cosine", "linear"])
 @pytest.mark.parametrize("three_phase", [False, True])
 def test_one_cycle_is_the_schedule_at_every_batch(anneal, three_phase):
@@ -69,6 +71,7 @@ def test_one_cycle_is_the_schedule_at_every_batch(anneal, three_phase):
     np.testing.assert_allclose(record.seen, np.transpose(wanted), rtol=2 * UNIT["float32"])
 
 
+@pytest.mark.long
 def test_one_cycle_of_given_length_goes_on_over_fits_and_ends():
     model, record = network(NAGD()), Record()
     cycle = OneCycle(0.1, total_steps=2 * STEPS)
@@ -82,6 +85,7 @@ def test_one_cycle_of_given_length_goes_on_over_fits_and_ends():
         fit(model, cycle)
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("make", [keras.optimizers.SGD, keras.optimizers.Adam])
 def test_one_cycle_of_the_learning_rate_alone_drives_any_optimizer(make):
     model = network(make(0.01))
@@ -107,6 +111,7 @@ def test_an_empty_fit_is_left_alone():
     assert "evaluate" not in vars(model)
 
 
+@pytest.mark.long
 def test_a_warm_up_from_zero_survives_being_set_to_what_it_is():
     """LearningRateScheduler does so; 0 of 0 is no ratio to scale by."""
     model = network(NAGD(schedules.LinearWarmup(0.05, 4)))
@@ -118,6 +123,7 @@ def test_a_warm_up_from_zero_survives_being_set_to_what_it_is():
 # Plateau and schedule
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_plateau_multiplies_whatever_the_schedule_says(policy, tmp_path):
     keras.config.set_dtype_policy(policy)
@@ -140,6 +146,7 @@ def test_plateau_multiplies_whatever_the_schedule_says(policy, tmp_path):
     assert_identical(snapshot(loaded, loaded.optimizer), snapshot(model, model.optimizer))
 
 
+@pytest.mark.long
 def test_a_scaled_schedule_trains_like_one_that_was_made_so():
     halved = network(NAGD(schedules.LinearWarmup(0.05, 4, start=0.025)))
     halved.optimizer.learning_rate = 0.0125
@@ -263,6 +270,7 @@ def test_the_limits_of_the_cycle_are_allowed():
     assert record.seen[0][0] == pytest.approx(0.125)
 
 
+@pytest.mark.long
 @needs("steps per execution")
 def test_monitor_every_n_batches_between_executions():
     class Seen(keras.callbacks.Callback):
@@ -276,6 +284,7 @@ def test_monitor_every_n_batches_between_executions():
     assert seen == [3, 6]
 
 
+@pytest.mark.long
 def test_one_cycle_of_given_length_counts_accumulated_batches():
     model, record = network(NAGD(gradient_accumulation_steps=3)), Record()
     fit(model, OneCycle(0.1, total_steps=3 * STEPS), record)
@@ -288,6 +297,7 @@ def test_a_short_warm_up_may_suit_a_long_fit():
     OneCycle(0.1, warm_up_fraction=0.001)
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("first", [0, 1])
 def test_the_momentum_can_follow_one_callback_only(first):
     both = [MomentumScheduler(lambda epoch: 0.5), OneCycle(0.1, momentum=(0.95, 0.85))]

@@ -18,6 +18,7 @@ from tests.support.limits import dtypes
 from tests.support.training import BATCH, STEPS, data, fit, network
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize(("mode", "restarts"), [("min", 0), ("max", 4)])
 def test_restart_follows_the_mode(mode, restarts):
     """A loss that falls in every epoch is a good objective to minimize, and a bad one to raise."""
@@ -28,6 +29,7 @@ def test_restart_follows_the_mode(mode, restarts):
     assert int(model.optimizer.age) == (0 if restarts else 5 * STEPS)
 
 
+@pytest.mark.long
 def test_restart_leaves_small_rises_alone(capsys):
     losses = fit(network(NAGD(0.2, 0.97)), epochs=3).history["loss"]
     rise = losses[2] - losses[1]
@@ -39,6 +41,7 @@ def test_restart_leaves_small_rises_alone(capsys):
     assert "momentum reset" in capsys.readouterr().out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [1, 2, 4])
 def test_restart_on_batches_compares_their_own_means(n):
     """Against the losses of single batches, in a run that is not disturbed by restarts."""
@@ -66,6 +69,7 @@ def test_restart_on_batches_compares_their_own_means(n):
     assert wanted
 
 
+@pytest.mark.long
 def test_restart_speeds_up_a_strongly_convex_problem():
     """Linear regression with full batches: too high a momentum ripples, a restart ends that."""
     rng = np.random.default_rng(0)
@@ -81,6 +85,7 @@ def test_restart_speeds_up_a_strongly_convex_problem():
     assert losses[1] < losses[0] / 10
 
 
+@pytest.mark.long
 def test_stop_at_a_small_gradient():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(32, 3)).astype("float32")
@@ -108,6 +113,7 @@ def test_the_gradient_norm_is_that_before_clipping():
     assert history.history["gradient_norm"] == [pytest.approx(4 * (2 * weight - 1), rel=1e-6)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", dtypes("float16", "bfloat16", "float64"))
 def test_norms_in_other_dtypes(dtype):
     """Also of variables whose dtype is not Keras' floatx."""
@@ -121,6 +127,7 @@ def test_norms_in_other_dtypes(dtype):
         assert np.all(np.array(history[name]) > 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "make",
     [
@@ -156,6 +163,7 @@ def test_stop_counts_calm_epochs_in_a_row(capsys):
     assert "Epoch 9: StopAtTolerance stops, as the loss went from -0.47" in capsys.readouterr().out
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize(
     "make",
     [
@@ -175,6 +183,7 @@ def test_an_unknown_monitor_warns_once(make):
     assert int(model.optimizer.restarts) == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "make", [AdaptiveRestart, lambda: StopAtTolerance(relative_loss_change=0.0)]
 )
@@ -252,6 +261,7 @@ def test_restart_every_n_batches_between_executions():
     assert int(model.optimizer.restarts) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("settings", "then"),
     [
@@ -298,12 +308,14 @@ def test_the_relative_change_of_the_loss(losses, stopped):
     assert by_hand(stop, losses, keras.optimizers.SGD())[1] == stopped
 
 
+@pytest.mark.long
 def test_stop_begins_to_count_anew_in_epoch_0():
     model, stop = network(NAGD()), StopAtTolerance(gradient_norm=1e9, patience=2)
     fit(model, stop, epochs=1)  # one calm epoch
     assert len(fit(model, stop, epochs=3).epoch) == 2
 
 
+@pytest.mark.long
 def test_rounding_of_means_is_no_rise():
     """Keras' means are float32, so the losses of single batches come out of them with noise."""
     model = network(NAGD(1e-12))

@@ -156,6 +156,7 @@ def test_without_trials_it_is_the_minimum():
     assert not by_hand.is_sure
 
 
+@pytest.mark.long
 def test_data_that_have_no_answer_give_the_default_of_the_optimizer():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(64, 4)), rng.integers(2, size=(64, 1))
@@ -192,6 +193,7 @@ def test_a_generator_gives_no_trial():
     assert found.suggested == found.minimum
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_digits_train_with_what_is_suggested(seed):
     """With `steepest` this network collapses to chance."""

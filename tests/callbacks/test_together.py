@@ -177,6 +177,7 @@ def test_each_is_said_once_before_training():
     assert before == [1, 1, 2]
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("listed", [each for each, _ in REFUSED[:2]])
 def test_a_fit_is_refused_before_training(listed):
     model = eager(NAGD())

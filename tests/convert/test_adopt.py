@@ -63,6 +63,7 @@ CANNOT = {
 }
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("way", WAYS)
 def test_training_goes_on(way):
     if reason := CANNOT.get((keras.backend.backend(), way)):
@@ -105,6 +106,7 @@ def test_the_old_optimizer_stays_as_it_is():
     assert_identical(snapshot(old), before)
 
 
+@pytest.mark.long
 def test_the_loss_scale_is_kept(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     scaled = keras.optimizers.LossScaleOptimizer(
@@ -124,6 +126,7 @@ def test_the_loss_scale_is_kept(tmp_path):
     assert_identical(snapshot(again.optimizer), snapshot(new))
 
 
+@pytest.mark.long
 def test_without_loss_scaling_there_is_none_afterwards():
     keras.config.set_dtype_policy("mixed_float16")
     model = network(sgd(), auto_scale_loss=False)
@@ -159,6 +162,7 @@ def test_what_was_set_after_compile_is_kept():
     assert model.steps_per_execution == 2
 
 
+@pytest.mark.long
 def test_a_model_with_a_compile_of_its_own():
     class Own(keras.Model):
         def __init__(self):
@@ -186,6 +190,7 @@ def test_a_model_that_has_not_trained_yet():
     assert_same_training(model, twin)
 
 
+@pytest.mark.long
 def test_train_on_batch_goes_on():
     model, twin = network(sgd()), network(sgd())
     x, y = data()

@@ -44,6 +44,7 @@ def slots(optimizer):
     }
 
 
+@pytest.mark.keep(2)
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_new_head_keeps_the_state_of_the_body(settings, loaded, tmp_path):

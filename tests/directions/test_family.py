@@ -52,6 +52,7 @@ def check(run, reference, what):
         assert int(getattr(optimizer, counter)) == getattr(reference, counter), (counter, what)
 
 
+@pytest.mark.keep(6)
 @EACH
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_every_step_is_the_references_with_a_reload_half_way(member, driver, rng):
@@ -72,6 +73,7 @@ def test_every_step_is_the_references_with_a_reload_half_way(member, driver, rng
         assert getattr(reference, counter) > 0, "nothing is shown"
 
 
+@pytest.mark.keep(6)
 @EACH
 def test_a_config_makes_the_same_optimizer(member, rng):
     start = [rng.normal(size=shape) for shape in SHAPES]
@@ -105,6 +107,7 @@ class Sign(directions.Direction):
         return {"beta": self.beta}
 
 
+@pytest.mark.keep(2)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("scheme", [None, "gradient"])
 def test_a_direction_of_ones_own(driver, scheme, rng):

@@ -154,6 +154,7 @@ def test_a_batch_of_matrices_and_a_table(rng):
     )
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("direction", ["adaptive", "orthogonal"])
 def test_a_step_is_about_as_long_as_the_learning_rate(direction, rng):
     """On every layout: the root mean square of the steps of noise, by element."""

@@ -23,6 +23,7 @@ def gap(direction, scheme):
     return 0.5 * np.sum(curvatures * iterate**2), int(optimizer.restarts)
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("direction", ["adaptive", "orthogonal"])
 @pytest.mark.parametrize("scheme", ["gradient", "speed"])
 def test_a_restart_makes_up_for_a_momentum_that_is_too_high(direction, scheme):

@@ -70,6 +70,7 @@ def test_digits_from_the_command_line(tmp_path):
     assert len(np.unique(figure.reshape(-1, figure.shape[-1]), axis=0)) > 50  # not an empty page
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [0])
 def test_momentum_needs_a_third_of_gradient_descents_epochs(digits, tmp_path, capsys, seed):
     results = digits.main(["--output", str(tmp_path), "--seed", str(seed)])
@@ -80,6 +81,7 @@ def test_momentum_needs_a_third_of_gradient_descents_epochs(digits, tmp_path, ca
     assert plain.epochs_to(0.0) is None
 
 
+@pytest.mark.long
 def test_all_contestants_get_the_same_weights_and_batches(digits, tmp_path, monkeypatch, capsys):
     """With one optimizer under the three names, the three runs are one."""
     names = list(digits.make_optimizers(digits.parse_arguments([])))
@@ -136,6 +138,7 @@ def test_bad_options_are_refused(digits, arguments, says, capsys):
     assert re.search(says, capsys.readouterr().err)
 
 
+@pytest.mark.long
 def test_one_cycle_from_the_command_line(tmp_path):
     result = run("--epochs", "1", "--output", str(tmp_path), name="one_cycle")
     assert result.returncode == 0, result.stderr
@@ -146,6 +149,7 @@ def test_one_cycle_from_the_command_line(tmp_path):
     assert len(np.unique(figure.reshape(-1, figure.shape[-1]), axis=0)) > 50
 
 
+@pytest.mark.long
 def test_one_cycle_takes_the_rate_that_was_found(one_cycle, tmp_path, capsys):
     epochs = 6
     default, found, cycle = one_cycle.main(["--epochs", str(epochs), "--output", str(tmp_path)])
@@ -175,6 +179,7 @@ def test_one_cycle_refuses_bad_options(one_cycle, capsys):
             one_cycle.parse_arguments(arguments)
 
 
+@pytest.mark.long
 def test_robust_from_the_command_line(tmp_path):
     result = run("--epochs", "1", "--output", str(tmp_path), name="robust")
     assert result.returncode == 0, result.stderr

@@ -75,6 +75,7 @@ def test_both_kinds_have_pilots_of_the_same_size():
         np.testing.assert_allclose(np.diff(np.log10(rates)), 0.5, atol=0.02)
 
 
+@pytest.mark.keep(4)
 @pytest.mark.parametrize("name", [name for name in ALL if name in HERE])
 def test_a_contestant_descends(name):
     optimizer = ALL[name].make(ALL[name].draws(0.1)[0], 20)
@@ -84,6 +85,7 @@ def test_a_contestant_descends(name):
     assert np.sum(np.abs(to_float64(variable))) < 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sorted({"NAGD, restart", "ScheduleFreeAdamW"} & HERE))
 def test_a_contestant_trains_and_is_judged(name, logistic):
     contestant = ALL[name]
@@ -100,6 +102,7 @@ def logistic():
     return WORKLOADS["logistic"]._replace(updates=2 * trial.READINGS)
 
 
+@pytest.mark.long
 def test_a_run_makes_its_updates_and_no_more(logistic):
     assert all(w.updates % trial.READINGS == 0 for w in WORKLOADS.values())
     longer = logistic._replace(updates=30 * trial.READINGS)  # not whole executions of 20
@@ -109,6 +112,7 @@ def test_a_run_makes_its_updates_and_no_more(logistic):
     assert int(model.optimizer.iterations) == longer.updates == found["updates"] * trial.READINGS
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("name", [name for name in ALL if name in HERE])
 def test_the_first_update_starts_at_the_initial_weights(name, logistic):
     problem = logistic.make()
@@ -129,6 +133,7 @@ def test_a_run_whose_loss_is_not_finite_ends(logistic):
     assert not math.isfinite(found["loss"][-1])
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_workload_has_what_its_name_says(name):
     problem = WORKLOADS[name].make()
@@ -325,6 +330,7 @@ def test_a_pilot_of_which_no_run_ends_says_the_smallest_rate(tmp_path):
     assert plan.centre(cells, "tiny", TINY, "Adam", PLAN) == 1e-5
 
 
+@pytest.mark.long
 def test_only_what_is_missing_is_run(alone, tmp_path, capsys):
     everyone = of_workload(full_batch=False)
     whole = len(everyone) * 5 + sum(len(each.rates) for each in plan.PILOTS.values())
@@ -348,6 +354,7 @@ def test_only_what_is_missing_is_run(alone, tmp_path, capsys):
     assert "tiny: NAGD, trial 0" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_trials_are_drawn_anew_when_the_pilot_says_another_rate(alone, tmp_path):
     cells = Cells(tmp_path / "results.json")
     race.run(cells, "tiny", TINY, PLAN)
@@ -364,6 +371,7 @@ def test_a_quick_run_is_not_mixed_with_whole_ones(monkeypatch, capsys):
     assert "--quick needs --results" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_updates_are_timed_in_turn(logistic, monkeypatch):
     some = {name: ALL[name] for name in ("NAGD", "SGD")}
     monkeypatch.setattr(speed, "of_workload", lambda full_batch: some)

@@ -181,6 +181,7 @@ def small():
     )
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the benchmark runs on TensorFlow")
 @pytest.mark.parametrize(
     "column",
@@ -218,6 +219,7 @@ def test_goes_on_where_it_was_interrupted(column, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the benchmark runs on TensorFlow")
 def test_the_error_is_that_of_the_iterate():
     problem = small()

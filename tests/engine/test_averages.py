@@ -34,6 +34,7 @@ def averages(model):
     return [flat[:2], flat[2:4], flat[4:]]
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("loaded", [False, True])
 def test_the_end_of_a_fit(tmp_path, loaded):
     model = network()

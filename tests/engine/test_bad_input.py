@@ -316,6 +316,7 @@ USES = [
 ]
 
 
+@pytest.mark.keep(20)
 @pytest.mark.parametrize("use", USES, ids=str)
 def test_use_leaves_everything_as_it_was(use):
     variables = [

@@ -124,6 +124,7 @@ def test_ema_is_written_into_the_model_at_the_end_of_fit(rng):
     assert_close(weights["NAGD"], weights["SGD"], TRAJECTORY["float32"])
 
 
+@pytest.mark.keep(7)
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="IndexedSlices are TensorFlow's")
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ class Trained:
         return [as_reals(v) if self.is_complex else to_float64(v) for v in self.variables]
 
 
+@pytest.mark.keep(4)
 @pytest.mark.parametrize("member", MEMBERS, ids=str)
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_complex_variable_is_two_real_ones(member, driver, rng):

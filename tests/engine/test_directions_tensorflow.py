@@ -65,6 +65,7 @@ def calls(monkeypatch):
 SETTINGS = [{}, {"weight_decay": 0.1, "clipnorm": 0.5}, {"global_clipnorm": 0.5}]
 
 
+@pytest.mark.keep(10)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("direction", ["adaptive", "orthogonal"])

@@ -59,6 +59,7 @@ def cases(long):
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "where"), cases({name: case.long for name, case in SETTINGS.items()})
 )

@@ -207,6 +207,7 @@ def expected(data):
     return points[-1].look_ahead
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_gives_the_same_weights(data, expected, way):
     model = make_model()
@@ -222,6 +223,7 @@ def test_the_momentum_schedule_matters_to_those_weights(data, expected):
     assert np.max(np.abs(weights(model) - expected)) > 1000 * TRAJECTORY["float32"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_is_keras_sgd_in_mixed_precision(data, policy):
     keras.config.set_dtype_policy(policy)

@@ -58,6 +58,7 @@ def arrays(rng, shapes=SHAPES):
     return [np.asarray(rng.normal(size=shape)) for shape in shapes]
 
 
+@pytest.mark.keep(6)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("way", Way)
 @pytest.mark.parametrize(
@@ -88,6 +89,7 @@ def displacements(optimizer):
     return [to_float64(s) for s in optimizer.displacements]
 
 
+@pytest.mark.keep(4)
 @pytest.mark.parametrize("way", [Way.FORMULA, Way.COMPILED, Way.CHUNKED])
 @pytest.mark.parametrize("slot_dtype", ["float32", "float64", "bfloat16", "float16"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -156,6 +158,7 @@ def test_it_is_asked_once_whether_there_is_xla():
     assert kernels._has_xla.cache_info().misses == 1
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("threads", [1, 8])
 def test_a_large_variable_in_fit(monkeypatch, ways, threads):
     """The ways for large variables, with nothing forced but the size."""

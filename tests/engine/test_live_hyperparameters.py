@@ -51,6 +51,7 @@ def scheduled(name, epochs_of):
     return NAGD(**settings)
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize("jit_compile", ["auto", True, False] if BACKEND != "torch" else ["auto"])
 def test_set_by_a_callback_in_fit(rng, float64, name, jit_compile):
@@ -81,6 +82,7 @@ def test_set_by_a_callback_in_fit(rng, float64, name, jit_compile):
         assert_close(a, b, TRAJECTORY["float64"], name)
 
 
+@pytest.mark.keep(3)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_set_between_steps(rng, float64, name, driver):
@@ -169,6 +171,7 @@ def test_a_variable_that_a_callable_returns_is_followed(make, driver):
         assert_close(run.look_ahead[0], w, TRAJECTORY["float32"])
 
 
+@pytest.mark.keep(7)
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize(
     "make",

@@ -105,6 +105,7 @@ def example():
     return module
 
 
+@pytest.mark.long
 def test_two_workers_are_as_one_process(uninterrupted):
     folder, result = uninterrupted
     ended(result)
@@ -114,6 +115,7 @@ def test_two_workers_are_as_one_process(uninterrupted):
     assert {path.name for path in folder.glob("*.index")} == {"ckpt-20.index", "ckpt-37.index"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", WORKERS)
 def test_settings_are_as_in_one_process(workers, name):
     for found in workers:
@@ -127,6 +129,7 @@ def test_settings_are_as_in_one_process(workers, name):
         assert counts[counter] > 0, "nothing was decided"
 
 
+@pytest.mark.long
 def test_a_killed_worker_costs_nothing_but_time(uninterrupted, tmp_path):
     result = run("--epochs", "1", "--output", str(tmp_path), "--kill-at-step", "25")
     assert "died: worker 1 (exit code -9); stopped all; 2 restarts left" in result.stdout
@@ -134,6 +137,7 @@ def test_a_killed_worker_costs_nothing_but_time(uninterrupted, tmp_path):
     assert ended(result) == ended(uninterrupted[1])
 
 
+@pytest.mark.long
 def test_a_worker_that_never_comes_is_an_error_in_time(tmp_path):
     with socket.create_server(("", 0)) as mine, socket.create_server(("", 0)) as other:
         ports = [door.getsockname()[1] for door in (mine, other)]
@@ -148,6 +152,7 @@ def test_a_worker_that_never_comes_is_an_error_in_time(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # AutoGraph's, on Python 3.13
 def test_one_replica_goes_on_from_the_checkpoint_of_two(uninterrupted, example, tmp_path, capsys):
     options = example.parse_arguments(["--epochs", "2"])

@@ -25,6 +25,7 @@ def run_with(multipliers, rng, driver="eager", **settings):
     return run, gradients
 
 
+@pytest.mark.keep(3)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.1}, {"global_clipnorm": 0.5}], ids=str)
 def test_each_variable_trains_with_its_own_rate(driver, settings, rng):

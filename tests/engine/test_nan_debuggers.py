@@ -52,6 +52,7 @@ def watchers():
     ]
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_nothing_to_see(name, tmp_path):
     """In training, with callbacks, and after loading."""

@@ -63,6 +63,7 @@ def mixed():
     return [native(a), keras.Variable(b), native(c)]
 
 
+@pytest.mark.keep(4)
 @natives
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_the_same_bits(settings):

@@ -46,6 +46,7 @@ def held(run):
     return snapshot([*run.variables, *kept])
 
 
+@pytest.mark.keep(6)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_a_skipped_step_changes_nothing_but_counters(rng, driver, settings):
@@ -67,6 +68,7 @@ def test_a_skipped_step_changes_nothing_but_counters(rng, driver, settings):
     assert all(np.all(np.isfinite(w)) for w in run.look_ahead)
 
 
+@pytest.mark.keep(2)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("dtype", dtypes(*UNIT))
 def test_training_goes_on_as_if_the_step_had_not_been(dtype, driver):
@@ -123,6 +125,7 @@ def test_without_gradients_or_variables(settings):
         optimizer.apply([np.ones(1, "float32")])
 
 
+@pytest.mark.keep(2)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("bad", BAD)
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -204,6 +207,7 @@ if BACKEND == "torch":  # Keras has no executions there, and its compiled steps 
     WAYS = {name: WAYS[name] for name in ("plain", "eager")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_fit_with_bad_batches(way):
     model = network(NAGD(0.05, skip_nonfinite=True, use_ema=True), **WAYS[way])
@@ -237,6 +241,7 @@ def test_in_mixed_float16_the_wrapper_skips(rng):
     assert int(inner.age) > ages[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["plain", "eager"])
 def test_the_counter_is_saved(tmp_path, way):
     model = network(NAGD(0.05, skip_nonfinite=True), **WAYS[way])

@@ -42,6 +42,7 @@ def stepper(optimizer, driver):
     return tf.function(optimizer.apply, jit_compile=driver == "xla", reduce_retracing=True)
 
 
+@pytest.mark.keep(7)
 @on_tensorflow
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("way", WAYS)
@@ -113,6 +114,7 @@ def batches(rng, n=22):
     return rng.integers(0, 10, size=(n, 3)), rng.normal(size=(n, 1)).astype("float32")
 
 
+@pytest.mark.keep(1)
 @on_tensorflow
 @pytest.mark.parametrize("how", [{}, {"jit_compile": True}, {"run_eagerly": True}], ids=str)
 def test_lazy_in_fit(rng, how):
@@ -171,6 +173,7 @@ def test_lazy_equals_dense_where_all_rows_are_looked_up(rng):
         assert_close(a, b, TRAJECTORY["float32"])
 
 
+@pytest.mark.long
 @on_tensorflow
 def test_lazy_in_mixed_precision(rng):
     keras.config.set_dtype_policy("mixed_float16")
@@ -199,6 +202,7 @@ def test_lazy_is_saved_and_goes_on_to_the_bit(rng, tmp_path):
     assert_identical(snapshot(loaded, loaded.optimizer), snapshot(model, model.optimizer))
 
 
+@pytest.mark.long
 @on_tensorflow
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly")
 def test_lazy_where_functions_run_eagerly(rng):

@@ -81,11 +81,13 @@ def check(make: Any, dataset: Any = None, calls: Any = list, **fit: Any) -> None
     np.testing.assert_equal(*logs)
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("member", BRIEF, ids=str)
 def test_every_setting(member):
     check(lambda: network(NAGD(**member.settings)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [
@@ -101,6 +103,7 @@ def test_every_way_of_a_step(settings):
     check(lambda: network(NAGD(**ALL), **settings))
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("way", Way)
 @pytest.mark.parametrize("settings", [{}, {"restart": "speed"}, {"skip_nonfinite": True}], ids=str)
 def test_every_way_of_an_update(way, settings):
@@ -108,6 +111,7 @@ def test_every_way_of_an_update(way, settings):
         check(lambda: network(NAGD(0.125, 0.875, weight_decay=0.125, **settings)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sparse_updates", ["dense", "lazy"])
 @pytest.mark.parametrize("large", [False, True])
 def test_rows(monkeypatch, sparse_updates, large):
@@ -118,6 +122,7 @@ def test_rows(monkeypatch, sparse_updates, large):
     check(make, known(ids))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spoiled", [False, True])
 def test_loss_scaling(spoiled):
     keras.config.set_dtype_policy("mixed_float16")
@@ -138,6 +143,7 @@ CALLBACKS = {
 }
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("name", CALLBACKS)
 def test_callbacks(name):
     settings = {"use_ema": True} if name == "averages" else {}
@@ -146,6 +152,7 @@ def test_callbacks(name):
     check(make, calls=CALLBACKS[name], validation_data=ends_late(known()))
 
 
+@pytest.mark.long
 def test_other_sources():
     """Those in Python, one of which several epochs share."""
 
@@ -168,6 +175,7 @@ def test_other_sources():
         assert_identical(state, states[0])
 
 
+@pytest.mark.long
 def test_a_generator_that_ends():
     model = network(NAGD(**settings_of("averages")))
     batches = (batch for batch in known().as_numpy_iterator())

@@ -100,6 +100,7 @@ def trajectory(optimizer, case, x, gradient, dtype, driver="eager", steps=STEPS)
     return [*points, flat(run)]
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize(
     ("case", "dtype"),
     # In float32 the first and the last, which has all that can be set together.
@@ -154,6 +155,7 @@ def test_clipping_in_float64(rng, float64, limit, driver):
 WITHOUT_EFFECT = ("plain", "loss_scale")
 
 
+@pytest.mark.keep(4)
 @pytest.mark.parametrize("case", [c for c in CASES if c.name not in WITHOUT_EFFECT], ids=str)
 def test_each_setting_does_something(rng, float64, case):
     """Else the comparison above would hold for a setting that is never switched on."""

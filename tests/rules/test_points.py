@@ -139,6 +139,7 @@ def test_before_the_first_update():
     assert to_float64(variable) == [1.0]
 
 
+@pytest.mark.keep(2)
 @pytest.mark.parametrize("policy", dtypes("float32", "mixed_float16", "bfloat16", "float64"))
 @pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
 def test_saved_at_the_iterate_and_loaded(tmp_path, policy, suffix):

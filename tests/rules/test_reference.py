@@ -67,6 +67,7 @@ def driven(given, driver):
     return pytest.param(given, driver, marks=[] if followed else [needs("callables, compiled")])
 
 
+@pytest.mark.keep(4)
 @pytest.mark.parametrize(
     ("given", "driver"),
     [driven(*case) for case in product([by_schedules, by_properties, by_callables], DRIVERS)],

@@ -45,6 +45,7 @@ def join(xs):
     return np.concatenate([np.ravel(x) for x in xs])
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("momentum", ["nesterov", "constant"])
@@ -105,6 +106,7 @@ def check_steps(run, rng, settings, scheme, steps=24, unit=UNIT["float32"]):
     return restarts
 
 
+@pytest.mark.keep(3)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -114,6 +116,7 @@ def test_the_gradient_that_counts_is_the_one_of_the_update(rng, scheme, driver, 
     assert 1 <= check_steps(run, rng, settings, scheme) < 23
 
 
+@pytest.mark.keep(3)
 @on_tensorflow
 @pytest.mark.parametrize("settings", SETTINGS[:4], ids=str)
 @pytest.mark.parametrize("way", WAYS)
@@ -133,6 +136,7 @@ def test_every_way_of_tensorflow_decides(rng, monkeypatch, scheme, way, settings
         cached.cache_clear()
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_sixteen_bits(rng, scheme, dtype):
@@ -141,6 +145,7 @@ def test_sixteen_bits(rng, scheme, dtype):
     assert 1 <= check_steps(run, rng, {}, scheme, unit=UNIT[dtype]) < 23
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_accumulated_gradients_decide_on_their_mean(rng, driver):
     """With 2 batches an update, whose gradients differ by noise that cancels."""
@@ -189,6 +194,7 @@ def test_variables_that_have_no_part_in_the_update_restart_with_it(scheme):
     np.testing.assert_array_equal(to_float64(b), before)
 
 
+@pytest.mark.keep(1)
 @on_tensorflow
 @pytest.mark.parametrize("driver", ["eager", "graph"])
 @pytest.mark.parametrize("lazy", [True, False])
@@ -222,6 +228,7 @@ def test_rows(driver, lazy, way):
     assert restarts == 1
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_training_with_fit(scheme):
@@ -239,6 +246,7 @@ def test_training_with_fit(scheme):
         np.testing.assert_allclose(losses, runs["eager"], rtol=1e-3)
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_run_goes_on_after_loading_as_if_nothing_had_happened(tmp_path, scheme):
     def start():
@@ -291,6 +299,7 @@ def test_what_is_not_used_is_not_there(settings):
     assert not optimizer.skip_nonfinite
 
 
+@pytest.mark.long
 def test_a_state_is_loaded_with_the_scheme_changed(tmp_path):
     """Numbers that only a setting needs are left out, or begin."""
     kinds = [{}, {"restart": "speed"}, {"restart": "gradient", "skip_nonfinite": True}]
@@ -310,6 +319,7 @@ def test_a_state_is_loaded_with_the_scheme_changed(tmp_path):
             fit(other)
 
 
+@pytest.mark.long
 def test_a_scheme_is_given_to_an_optimizer_that_has_trained():
     model = network(NAGD(0.05))
     fit(model)

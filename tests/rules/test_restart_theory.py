@@ -60,6 +60,7 @@ MOMENTA = {
 }
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize(
     ("scheme", "momentum", "restarts", "driver"),
     [
@@ -99,6 +100,7 @@ def test_nagd_restarts_as_the_oracle_does(rng, float64, scheme, momentum, restar
 # Problems with known answers
 
 
+@pytest.mark.long
 @in_one_graph
 @pytest.mark.parametrize(("spacing", "factor"), [("linear", 1.25), ("log", 1.5)])
 def test_su_boyd_candes_quadratic(float64, spacing, factor):
@@ -136,6 +138,7 @@ def test_the_optimum_is_that_of_l_bfgs(name):
     assert np.linalg.eigvalsh(problem.hessian(problem.minimizer))[0] > 0
 
 
+@pytest.mark.keep(1)
 @in_one_graph
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -150,6 +153,7 @@ def test_restarts_find_the_optimum_of_l_bfgs(float64, name, scheme):
     assert without.gaps[-1] > 100 * found.gaps[-1]
 
 
+@pytest.mark.long
 @in_one_graph
 def test_logistic_regression_beside_the_constant_momentum(float64):
     """The regularisation is what makes m known; the curvatures at the optimum are larger."""
@@ -188,6 +192,7 @@ def convex_bounds(problem, theta, updates):
     return 2 * problem.smoothness * distance / (np.arange(updates + 1) + 1.0) ** 2
 
 
+@pytest.mark.keep(2)
 @in_one_graph
 @pytest.mark.parametrize("restart", [None, *SCHEMES])
 @pytest.mark.parametrize("kind", CONVEX)
@@ -205,6 +210,7 @@ def test_convex_bound_from_every_restart_on(float64, kind, restart):
         assert np.all(found.gaps[r : end + 1] <= convex_bounds(problem, theta, end - r)), r
 
 
+@pytest.mark.keep(1)
 @in_one_graph
 @pytest.mark.parametrize("kind", CONVEX)
 def test_gradient_descent_breaks_the_convex_bound(float64, kind):
@@ -220,6 +226,7 @@ def strongly_convex_bounds(problem, updates):
     return potential * (1 - problem.condition**-0.5) ** np.arange(updates + 1)
 
 
+@pytest.mark.keep(3)
 @in_one_graph
 @pytest.mark.parametrize("condition", [100.0, 1e4])
 @pytest.mark.parametrize("kind", STRONGLY_CONVEX)
@@ -254,18 +261,21 @@ def updates(condition, **settings):
     return minimized(conditioned(condition), tolerance=1e-8, **settings).reached
 
 
+@pytest.mark.long
 @in_one_graph
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_updates_grow_like_the_root_of_the_condition_number(float64, scheme):
     assert 0.4 <= exponent(CONDITIONS, [updates(k, restart=scheme) for k in CONDITIONS]) <= 0.6
 
 
+@pytest.mark.long
 @in_one_graph
 def test_without_restarts_they_grow_faster(float64):
     few = CONDITIONS[:4]
     assert exponent(few, [updates(k) for k in few]) > 0.65
 
 
+@pytest.mark.long
 @in_one_graph
 def test_updates_of_gradient_descent_grow_like_the_condition_number(float64):
     """By its closed form, which up to 10^4 is seen to be what NAGD does without momentum."""
@@ -275,6 +285,7 @@ def test_updates_of_gradient_descent_grow_like_the_condition_number(float64):
     assert [updates(k, momentum=0.0) for k in CONDITIONS[:4]] == wanted[:4]
 
 
+@pytest.mark.keep(1)
 @in_one_graph
 @pytest.mark.parametrize("condition", [100.0, 1e3, 1e4])
 def test_ripples_have_a_period_of_pi_times_the_root(float64, condition):

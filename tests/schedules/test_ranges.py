@@ -96,6 +96,7 @@ def plt():
     pyplot.close("all")
 
 
+@pytest.mark.keep(3)
 @pytest.mark.parametrize(("steps", "points"), [(1, 2), (60, 61), (2000, 2001), (10**8, 2001)])
 @pytest.mark.parametrize(
     "schedule", [LARGE_CYCLE.schedule, WARMUP.schedule], ids=lambda s: type(s).__name__

@@ -56,6 +56,7 @@ MAKERS: dict[str, Any] = {
 }
 
 
+@pytest.mark.keep(30)
 @pytest.mark.parametrize("schedule", EVERY, ids=label)
 @pytest.mark.parametrize("make", MAKERS)
 def test_any_kind_of_step(schedule, make):
@@ -71,6 +72,7 @@ def test_any_kind_of_step(schedule, make):
         assert abs(float(found) - wanted) <= tolerance * wanted
 
 
+@pytest.mark.keep(11)
 @needs_64_bits
 @pytest.mark.parametrize("make", ["np.int64", "int64 tensor", "int64 variable"])
 @pytest.mark.parametrize("case", [c for c in CASES if c.marks and max(c.marks) > 2**24], ids=str)
@@ -103,6 +105,7 @@ def test_values_are_never_of_sixteen_bits(schedule, floatx):
         np.testing.assert_allclose(found, wanted, rtol=4 * UNIT["float32"])
 
 
+@pytest.mark.keep(5)
 @pytest.mark.parametrize("schedule", EVERY, ids=label)
 def test_same_step_same_value_in_any_order(schedule, rng):
     steps = [0, 1, 7, 30, 99, 100, 101, 10**6, LARGE]
@@ -111,6 +114,7 @@ def test_same_step_same_value_in_any_order(schedule, rng):
         assert float(schedule(int(step))) == found[step]
 
 
+@pytest.mark.keep(4)
 @pytest.mark.skipif(not COMPILED, reason="nothing is compiled")
 @pytest.mark.parametrize("how", COMPILED)
 @pytest.mark.parametrize("schedule", EVERY, ids=label)
@@ -163,6 +167,7 @@ def compiled_model(optimizer, **settings):
     return model
 
 
+@pytest.mark.keep(2)
 @pytest.mark.parametrize(
     ("optimizer", "schedule"),
     [
@@ -190,6 +195,7 @@ def test_in_a_saved_model(optimizer, schedule, tmp_path):
 # Training
 
 
+@pytest.mark.keep(1)
 @needs_64_bits
 @pytest.mark.parametrize("schedule", [NESTEROV[0], NESTED], ids=["Nesterov", "nested"])
 def test_as_momentum_and_learning_rate_it_makes_the_textbooks_steps(rng, float64, schedule):
@@ -205,6 +211,7 @@ def test_as_momentum_and_learning_rate_it_makes_the_textbooks_steps(rng, float64
             run.step([problem.gradient(run.look_ahead[0])])
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize(
     ("make", "momentum"),
     [

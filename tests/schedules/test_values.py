@@ -27,6 +27,7 @@ from tests.support.schedule_cases import (
 from tests.support.tolerances import UNIT
 
 
+@pytest.mark.keep(30)
 @pytest.mark.parametrize(("how", "dtype"), MODES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_step_is_the_oracles(case, how, dtype):
@@ -55,6 +56,7 @@ def exact():
 NESTEROV_ERROR = {"float32": 1.2e-7, "float64": 1e-9}  # what the docstring promises
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize(("how", "dtype"), MODES)
 @pytest.mark.parametrize("delay", [0, 2**24 + 1])
 def test_nesterov_is_the_recursion(exact, how, dtype, delay):
@@ -75,6 +77,7 @@ def test_nesterov_in_float64_is_right_in_its_distance_from_1(exact, float64):
     assert np.max((error / (1 - wanted))[20:]) < 1e-11
 
 
+@pytest.mark.keep(2)
 @pytest.mark.parametrize(("how", "dtype"), MODES)
 def test_nesterov_rises_and_stays_below_1(how, dtype):
     keras.config.set_floatx(dtype)
@@ -119,6 +122,7 @@ def cycles():
             yield pytest.param(OneCycle(*arguments, **shape), cycle[kind], id=f"{kind}-{name}")
 
 
+@pytest.mark.keep(4)
 @pytest.mark.parametrize(("how", "dtype"), MODES)
 @pytest.mark.parametrize(("schedule", "wanted"), [*cycles()])
 def test_one_cycle_is_pytorchs(schedule, wanted, how, dtype):

@@ -31,6 +31,7 @@ def to_zero(optimizer):
             variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
 
 
+@pytest.mark.keep(3)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_slots_and_counters_are_those_of_a_new_optimizer(settings, driver):

@@ -99,17 +99,20 @@ def served(wanted):
 KEYS = [f"{name}-{way}" for name in (*NAMES, "iterate") for way in WAYS]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", KEYS)
 def test_the_same_predictions_without_keras(wanted, served, key):
     assert served[key].dtype == wanted[1][key].dtype
     assert_close(served[key], wanted[1][key], ROOM)
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("key", [*KEYS, "trained on"])
 def test_the_model_and_its_optimizer_are_left_as_they_were(wanted, key):
     assert wanted[2][key]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", WAYS)
 def test_the_iterate_is_another_point(wanted, served, way):
     ahead = wanted[1]["look-ahead"]

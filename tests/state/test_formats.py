@@ -124,6 +124,7 @@ def marked(kept):
     return [needs("TensorFlow's checkpoints")] if of_tensorflow else []
 
 
+@pytest.mark.keep(3)
 @pytest.mark.parametrize("kept", [pytest.param(kept, marks=marked(kept)) for kept in FORMATS])
 def test_goes_on_to_the_bit(case, trained, continued, kept, tmp_path):
     if (kept, case.name) in NOT_KEPT:

@@ -143,6 +143,7 @@ FILES = [
 OF_THIS_KERAS = [saved for saved in MODELS if not saved.newer_keras]
 
 
+@pytest.mark.keep(4)
 @pytest.mark.parametrize(("saved", "file"), FILES)
 def test_trains_on_as_when_it_was_saved(saved, file):
     if saved.newer_keras and is_model(file):
@@ -183,6 +184,7 @@ PARTS = {
 LOST = [(m, p) for m in OF_THIS_KERAS[:10] for p, names in PARTS.items() if m.name in names]
 
 
+@pytest.mark.keep(2)
 @pytest.mark.parametrize(("saved", "part"), LOST, ids=[f"{m}-{p}" for m, p in LOST])
 def test_a_lost_part_is_seen(saved, part):
     """The tolerance is small enough: without one part of the state, the losses are not within.

@@ -49,6 +49,7 @@ OTHER_WEIGHTS = {
 }
 
 
+@pytest.mark.keep(2)
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("built", [True, False])
 def test_state_of_others(name, built, tmp_path):
@@ -88,6 +89,7 @@ def test_weights_of_others(name, tmp_path):
     train(model, 1)
 
 
+@pytest.mark.keep(2)
 @pytest.mark.parametrize("names", ["abc", "abz"])
 @pytest.mark.parametrize("built", [True, False])
 def test_a_new_head(names, built, tmp_path):
@@ -249,6 +251,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.keep(2)
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("built", [True, False])
 def test_settings_that_are_others_now(name, built, tmp_path):

@@ -66,6 +66,7 @@ def subclassed():
 SAME_PATHS = {(siamese, "keras"), (siamese, "copy")}
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize(
     ("make", "kept"),
     [
@@ -92,6 +93,7 @@ def test_goes_on_to_the_bit(make, kept, tmp_path):
     assert state(fit(loaded)) == state(fit(model))
 
 
+@pytest.mark.long
 def test_multipliers_of_a_block_stay_with_its_variables(tmp_path):
     """Keras leaves the name of the block out of the paths of the model that it loads."""
     model = fit(siamese(NAGD(0.05, learning_rate_multipliers={"A/": 0.0, "g": 0.1}), "de", "fg"))
@@ -137,6 +139,7 @@ def test_layers_that_are_frozen_or_set_free_before_saving(first, tmp_path):
     fit(loaded)
 
 
+@pytest.mark.long
 def test_a_copied_optimizer_for_fewer_variables_warns():
     original = fit(simple())
     optimizer = copy.deepcopy(original.optimizer)
@@ -153,6 +156,7 @@ class Adversarial(keras.Sequential):
     opt_d = None
 
 
+@pytest.mark.long
 def test_a_second_optimizer_is_put_back_too(tmp_path):
     def make(**settings):
         model = Adversarial([keras.Input((4,)), *stack("", "a", "b").layers])
@@ -177,6 +181,7 @@ def test_a_second_optimizer_is_put_back_too(tmp_path):
 of_tensorflow = needs("TensorFlow's checkpoints")
 
 
+@pytest.mark.keep(1)
 @of_tensorflow
 @pytest.mark.parametrize("settings", [{}, {"jit_compile": True}, {"steps_per_execution": 2}])
 def test_a_checkpoint_restored_before_a_compiled_fit(settings, tmp_path):
@@ -249,6 +254,7 @@ class Interruption(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("damaged", [0, 1, 2])
 def test_a_backup_resumes_from_the_newest_that_is_whole(damaged, tmp_path):
     def run(*listed):

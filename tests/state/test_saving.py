@@ -62,6 +62,7 @@ def by_pickle(model, folder):
 
 
 # In compiled steps; `test_formats.py` has all formats, in eager ones.
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("copied", [by_file, by_pickle])
 @pytest.mark.parametrize("settings", list(SETTINGS.values())[1:], ids=list(SETTINGS)[1:])
 def test_a_loaded_model_goes_on_to_the_bit(data, tmp_path, settings, copied):
@@ -95,6 +96,7 @@ def test_live_hyperparameters_are_saved(data, tmp_path):
     ]
 
 
+@pytest.mark.keep(1)
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
 def test_a_copied_optimizer_has_its_state_for_the_same_variables(data, copied):
     """It does not know them until it is built; fit builds it while the step is compiled."""
