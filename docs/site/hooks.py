@@ -66,13 +66,20 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Returns a page's HTML with its formulas as MathML."""
+    """Returns a page's HTML, with formulas as MathML, and figures that lead to themselves."""
 
     def rendered(match: re.Match[str]) -> str:
         display = "block" if match[2] == "[" else "inline"
         formula = html.unescape(match[3]).strip()
         # What is text keeps no backslash before an underscore.
         formula = re.sub(r"\\text\{[^}]*\}", lambda text: text[0].replace(r"\_", "_"), formula)
-        return convert(formula, display=display)
+        # latex2mathml sets no space behind the logarithm.
+        formula = re.sub(r"\\log\s+", r"\\log\\, ", formula)
+        if display == "inline":
+            return convert(formula)
+        # Equations beside each other stand below each other where the page is narrow.
+        parts = (convert(each, display=display) for each in formula.split(r"\qquad"))
+        return f'<div class="equations">{"".join(parts)}</div>'
 
+    content = re.sub(r'<img [^>]*?src="((?!data:)[^"]+)"[^>]*>', r'<a href="\1">\g<0></a>', content)
     return FORMULA.sub(rendered, content)

@@ -18,8 +18,8 @@ _NAME = "AdaptiveRestart"
 class AdaptiveRestart(keras.callbacks.Callback):
     r"""Resets the momentum of NAGD whenever the objective gets worse.
 
-    $$f(\theta_{t}) > f(\theta_{t-1}) + \text{min\_delta} \implies
-      s \leftarrow 0,\ \text{age} \leftarrow 0$$
+    $$f(\theta_{t}) > f(\theta_{t-1}) + \text{min\_delta} \qquad
+      \Rightarrow\ s \leftarrow 0,\ \text{age} \leftarrow 0$$
 
     This is the function scheme of O'Donoghue & Candès, on the means over epochs, or over every n
     batches. It finds the rate of the best momentum without knowing the condition number. The loss

@@ -29,8 +29,8 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     - a loss, or a weight after its batch, that is not finite;
     - a spike: with $m$ the median of $\log l_i$ of the last `window` good losses and $D = 1.4826
-      \cdot \text{median} |\log l_i - m|$, an $l$ with $\log l > m + \max(\log
-      \text{spike\_threshold},\ \text{spread} \cdot D)$ (more in `nagd_keras.callbacks.spikes`);
+      \cdot \text{median} |\log l_i - m|$, an $l$ with $\log l - m$ above both
+      $\log \text{spike\_threshold}$ and $\text{spread} \cdot D$ (`nagd_keras.callbacks.spikes`);
     - a climb: the median of the last 25 losses has lost more than the share `climb` of what was
       gained, or the losses never fall though the weights move far (`nagd_keras.callbacks.climbs`).
 
