@@ -217,6 +217,6 @@ def _check_takes_no_arguments(name: str, function: Any) -> None:
     except TypeError as error:
         raise TypeError(
             f"A callable given as `{name}` is called without arguments. Received: "
-            f"{name}={function!r}, with {error}. For a function of the step, subclass "
+            f"{name}={function!r}: {error}. For a function of the step, subclass "
             "`nagd_keras.schedules.Schedule`."
         ) from error

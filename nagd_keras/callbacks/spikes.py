@@ -16,7 +16,7 @@ _NORMAL = 1.4826  # the standard deviation of a normal distribution, in units of
 _LARGEST = 700.0  # an exponent that exp can take
 
 
-class Level(NamedTuple):
+class Summary(NamedTuple):
     """What some losses say of the next one.
 
     Attributes:
@@ -32,14 +32,14 @@ class Level(NamedTuple):
     deviation: float
 
 
-def level(losses: Collection[float]) -> Level:
+def summary(losses: Collection[float]) -> Summary:
     """Returns what losses say, finite and at least one."""
     is_positive = min(losses) > 0
     values = [math.log(loss) for loss in losses] if is_positive else losses
-    return Level(max(losses), is_positive, *median_and_deviation(values))
+    return Summary(max(losses), is_positive, *median_and_deviation(values))
 
 
-def limit(known: Level, threshold: float, spread: float, share: float = 1.0) -> float:
+def limit(known: Summary, threshold: float, spread: float, share: float = 1.0) -> float:
     r"""Returns the largest loss that is in line with those before it.
 
     With the median $m$ and $D = 1.4826 \cdot \text{median} |x_i - m|$, the median absolute
@@ -101,7 +101,7 @@ class Spikes:
         """Takes the settings of `limit`, or no threshold, so that any loss is in line."""
         self._threshold, self._spread = threshold, spread
         self._losses: deque[float] = deque(maxlen=window)
-        self._level: Level | None = None  # of the losses, once it was asked for
+        self._summary: Summary | None = None  # of the losses, once it was asked for
         self._lowest = math.inf
         self._spikes: list[float] = []  # the two largest
 
@@ -113,11 +113,11 @@ class Spikes:
     @losses.setter
     def losses(self, losses: Collection[float]) -> None:
         self._losses = deque(losses, maxlen=self._losses.maxlen)
-        self._level = None
+        self._summary = None
 
-    def _known(self) -> Level:
-        self._level = self._level or level(self._losses)
-        return self._level
+    def _known(self) -> Summary:
+        self._summary = self._summary or summary(self._losses)
+        return self._summary
 
     def limit(self) -> float:
         """Returns the largest loss that is no spike."""
@@ -159,6 +159,6 @@ class Spikes:
     def add(self, loss: float) -> None:
         """Takes a loss for one that is in line."""
         self._losses.append(loss)
-        self._level = None
+        self._summary = None
         if len(self._losses) >= _SOME and min(self._losses) > 0:
             self._lowest = min(self._lowest, self.limit())

@@ -62,7 +62,6 @@ def refused(model, guarded, error, says, **settings):
     assert_identical(snapshot(model, model.optimizer), before)
 
 
-@pytest.mark.keep(5)
 def test_a_monitor_that_is_not_there():
     with pytest.raises(ValueError, match=r"monitor='mse'\. There are: .*mae"):
         fit(network(NAGD(), metrics=["mae"]), guard(monitor="mse"))

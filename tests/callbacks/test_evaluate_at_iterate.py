@@ -39,7 +39,6 @@ def iterate(model):
 # What is evaluated, saved and remembered
 
 
-@pytest.mark.keep(1)
 def test_training_is_as_without_it_and_validation_is_that_of_the_iterate():
     histories, models, points = [], [], []
     see = Call("on_epoch_begin", lambda model: points.append(model.optimizer.at_iterate))

@@ -16,7 +16,7 @@ SETTINGS = {"threshold": st.floats(1.01, 100), "spread": st.floats(0.1, 20)}
 
 
 def limit(losses, *settings):
-    return rule.limit(rule.level(losses), *settings)
+    return rule.limit(rule.summary(losses), *settings)
 
 
 def by_numpy(x, threshold, spread, share):

@@ -1,7 +1,7 @@
 """Which tests are left to `-m long`, besides those that are marked: cases of large families.
 
-The default run takes every so-manieth case of what is marked `keep`, and covers every feature in a
-few minutes.
+Of what is marked `keep`, the default run takes as many cases, evenly spread, and so covers every
+feature in a few minutes.
 """
 
 from collections import Counter, defaultdict
