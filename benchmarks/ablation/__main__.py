@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.ablation import report
-from benchmarks.ablation.variants import FAMILIES, LONGER, RATES, Variant
-from benchmarks.race.contestants import Draw
+from benchmarks.ablation.variants import FAMILIES, LONGER, RATES, WORKLOADS, Variant
+from benchmarks.race.contestants import Draw, Warmed
 from benchmarks.race.trial import train
 from benchmarks.race.workload import Problem, Workload
-from benchmarks.race.workloads import WORKLOADS
 from benchmarks.support.cells import Cells
 
 HERE = Path(__file__).parent / "results.json"
@@ -41,7 +40,7 @@ def runs(
             for name, variant in FAMILIES[family].items():
                 if name in only if only else variant.longer or times == 1:
                     key = report.key(family, name, rate, seed, times)
-                    yield Run(key, variant, Draw(rate, 0.0, True), seed)
+                    yield Run(key, variant, Warmed(rate, 0.0, True), seed)
 
 
 def make(cells: Cells, name: str, workload: Workload, problem: Problem, run: Run) -> None:

@@ -4,9 +4,8 @@ import math
 import statistics
 from pathlib import Path
 
-from benchmarks.ablation.variants import FAMILIES, LONGER, RATES
+from benchmarks.ablation.variants import FAMILIES, LONGER, RATES, WORKLOADS
 from benchmarks.race import judging
-from benchmarks.race.workloads import WORKLOADS
 from benchmarks.support.cells import Cells, replace
 
 RACE = Path(judging.__file__).parent / "results.json"
@@ -34,12 +33,9 @@ def ends(
 
 
 def best_of_the_race() -> dict[str, float]:
-    """Returns the best median end of all contestants, tuned for each workload."""
-    cells, best = Cells(RACE), {}
-    for name in WORKLOADS:
-        _, scores = judging.scores(cells, name, (1, 2, 3))
-        best[name] = min(score.end for score in scores.values())
-    return best
+    """Returns the best median end, tuned for each workload, of all along the gradient."""
+    cells = Cells(RACE)
+    return {name: judging.best(judging.scores(cells, name, (1, 2, 3))[1]) for name in WORKLOADS}
 
 
 def table(cells: Cells, family: str, rate: float, times: int) -> list[str]:

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from keras import optimizers
 
-from benchmarks.ablation.variants import warmed
-from benchmarks.race.contestants import Draw
+from benchmarks.race.contestants import Warmed
 from nagd_keras import NAGD, callbacks
 
 KERAS = "Adam", "AdamW", "Nadam", "RMSprop", "SGD", "Muon"
@@ -43,7 +42,7 @@ def as_it_comes(name: str, updates: int) -> Any:
 def scheduled(name: str, updates: int) -> Any:
     """Returns the same, whose learning rate rises to what it is else, and falls along a cosine."""
     rate = float(as_it_comes(name, updates).learning_rate)
-    return getattr(optimizers, name)(warmed(Draw(rate, 0.0, True), updates))
+    return getattr(optimizers, name)(Warmed(rate, 0.0, True).schedule(updates))
 
 
 def cycle(model: Any, x: Any, y: Any, batch: int) -> list[Any]:

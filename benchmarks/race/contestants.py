@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from keras import ops, optimizers
 
-from nagd_keras import NAGD, callbacks, schedules
+from nagd_keras import NAGD, callbacks, directions, schedules
 
 DRAWS = 6
+WARM = 0.05  # of the updates, in which the learning rate rises from 0
 WIDTH = 100.0  # The largest learning rate of a range is so many times the smallest.
 # Whose pilot says where the range is, for steps that have the gradient's size, and that do not.
 BY_GRADIENT, RELATIVE = "SGD, Nesterov", "Adam"
@@ -34,6 +35,17 @@ class Draw(NamedTuple):
         return optimizers.schedules.CosineDecay(self.rate, updates) if self.decays else self.rate
 
 
+class Warmed(Draw):
+    """The same with a learning rate that rises for a part of the updates, and then falls to 0."""
+
+    def schedule(self, updates: int) -> Any:
+        """Returns the learning rate."""
+        rising = max(1, round(WARM * updates))
+        return optimizers.schedules.CosineDecay(
+            0.0, updates - rising, warmup_target=self.rate, warmup_steps=rising
+        )
+
+
 class Contestant(NamedTuple):
     """A method.
 
@@ -45,6 +57,7 @@ class Contestant(NamedTuple):
         rest: what that is.
         decays: whether a draw may let the learning rate decay.
         point: what is evaluated, for a model; what is trained on is put back.
+        callbacks: makes those of `fit`.
         full_batch: whether it is for full batches alone.
     """
 
@@ -55,6 +68,7 @@ class Contestant(NamedTuple):
     rest: str = "1 - momentum"
     decays: bool = True
     point: Callable[[Any], Any] = contextlib.nullcontext
+    callbacks: Callable[[], list[Any]] = list
     full_batch: bool = False
 
     def draws(self, centre: float) -> list[Draw]:
@@ -100,10 +114,25 @@ def at_average(model: Any) -> Iterator[Any]:
             variable.assign(value)
 
 
-def sutskever(draw: Draw, updates: int) -> Any:
-    """Returns NAGD whose momentum rises as in Sutskever et al., in the time there is."""
-    rising = schedules.SutskeverMomentum(1 - draw.rest, max(1, updates // 100))
-    return NAGD(draw.schedule(updates), rising)
+def sutskever(direction: str) -> Callable[[Draw, int], Any]:
+    """Returns a maker of NAGD whose momentum rises as in Sutskever et al., in the time there is."""
+
+    def make(draw: Draw, updates: int) -> Any:
+        rising = schedules.SutskeverMomentum(1 - draw.rest, max(1, updates // 100))
+        return NAGD(draw.schedule(updates), rising, direction=direction)
+
+    return make
+
+
+def adaptive(draw: Draw, updates: int) -> Any:
+    """Returns NAGD along its adaptive direction."""
+    return NAGD(draw.schedule(updates), 1 - draw.rest, direction="adaptive")
+
+
+def orthogonal(draw: Draw, updates: int) -> Any:
+    """Returns NAGD along its orthogonal direction; both of its averages are of one length."""
+    beta = 1 - draw.rest
+    return NAGD(draw.schedule(updates), beta, direction=directions.Orthogonal(beta=beta))
 
 
 def one_cycle(draw: Draw, updates: int) -> Any:
@@ -125,14 +154,14 @@ def of(name: str) -> Callable[[Draw, int], Any]:
 # section 5).
 DESCENT, SIGN = 3.0, 0.1
 BETA, BETAS = "1 - beta 1", (0.02, 0.3)
-OURS = {
+EARLIER = {
     "NAGD": Contestant(
         lambda draw, updates: NAGD(draw.schedule(updates), 1 - draw.rest),
         BY_GRADIENT,
         point=callbacks.at_iterate,
     ),
     "NAGD, SutskeverMomentum": Contestant(
-        sutskever, BY_GRADIENT, rests=(0.001, 0.1), point=callbacks.at_iterate
+        sutskever("gradient"), BY_GRADIENT, rests=(0.001, 0.1), point=callbacks.at_iterate
     ),
     "NAGD, one cycle": Contestant(one_cycle, BY_GRADIENT, decays=False, point=callbacks.at_iterate),
     "NAGD, restart": Contestant(
@@ -145,6 +174,20 @@ OURS = {
         full_batch=True,
     ),
 }
+DIRECTED = {
+    "NAGD, adaptive": Contestant(adaptive, rests=BETAS, point=callbacks.at_iterate),
+    "NAGD, adaptive, SutskeverMomentum": Contestant(
+        sutskever("adaptive"), point=callbacks.at_iterate
+    ),
+    # Its averages are shorter: the prototypes' were.
+    "NAGD, orthogonal": Contestant(
+        orthogonal, rests=(0.05, 0.4), rest="1 - momentum and beta", point=callbacks.at_iterate
+    ),
+    "NAGD, orthogonal, SutskeverMomentum": Contestant(
+        sutskever("orthogonal"), point=callbacks.at_iterate
+    ),
+}
+OURS = {**EARLIER, **DIRECTED}
 BUILT_IN = {
     "SGD": Contestant(
         lambda draw, updates: optimizers.SGD(draw.schedule(updates)),

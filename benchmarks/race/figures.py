@@ -1,8 +1,9 @@
-"""The race's figures: a performance profile, and a heat map."""
+"""The race's figures: heat maps, and the curves over learning rates."""
 
+import itertools
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -11,71 +12,68 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot
 
-from benchmarks.race.contestants import ALL, BUILT_IN, OURS
-from benchmarks.race.judging import Table, profile
 from benchmarks.race.workloads import WORKLOADS
 
-FACTORS = np.geomspace(1, 8, 200)
-# Okabe & Ito's colours, which the colour-blind tell apart; where they come again, lines differ.
-COLOURS = "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#000000"
-OTHERS = "--", ":"
+# Okabe & Ito's colours, which the colour-blind tell apart.
+COLOURS = "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#000000"
+MARKERS = "s^Dv<>PX*ph8dHs^Dv"
+Ratios = Mapping[str, Mapping[str, float]]  # of each contestant, by workload or learning rate
 
 
-def draw(table: Table, folder: Path) -> list[Path]:
-    """Draws both figures, and returns their paths."""
-    return [_profiles(table, folder / "race_profile.png"), _heat(table, folder / "race_heat.png")]
-
-
-def styles() -> dict[str, dict[str, Any]]:
-    """Returns the look of each line: NAGD's are solid and thick, the others' are not."""
-    found = {who: {"color": c, "linewidth": 2.5} for who, c in zip(OURS, COLOURS, strict=False)}
-    for i, who in enumerate(BUILT_IN):
-        again, colour = divmod(i, len(COLOURS))
-        found[who] = {"color": COLOURS[colour], "linestyle": OTHERS[again], "linewidth": 1.3}
-    return found
-
-
-def _profiles(table: Table, path: Path) -> Path:
-    figure, axes = pyplot.subplots(1, 2, figsize=(12, 4.5), sharey=True)
-    for axis, what, label in zip(
-        axes, ("to_target", "seconds"), ("updates", "seconds"), strict=True
-    ):
-        for who, shares in profile(table, what, FACTORS).items():
-            axis.step(FACTORS, shares, where="post", label=who, **styles()[who])
-        axis.set_xscale("log", base=2)
-        axis.set_xlabel(f"{label} to the target, as a multiple of the fastest")
-        axis.set_xticks([1, 2, 4, 8], ["1", "2", "4", "8"])
-        axis.set_ylim(0, 1.02)
-    axes[0].set_ylabel("share of workloads")
-    axes[1].legend(bbox_to_anchor=(1.02, 1), loc="upper left", fontsize="small")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-    return path
-
-
-def _heat(table: Table, path: Path) -> Path:
-    names, rows = list(table), list(ALL)
-    ratios = np.full((len(rows), len(names)), np.nan)
-    for j, name in enumerate(names):
-        found = table[name][1]
-        best = max(min(score.end for score in found.values()), np.finfo(float).tiny)
-        for i, who in enumerate(rows):
-            if who in found:
-                ratios[i, j] = max(found[who].end, best) / best
-    figure, axis = pyplot.subplots(figsize=(1.05 * len(names) + 2.6, 0.36 * len(rows) + 1.3))
-    shown = np.log10(np.clip(ratios, 1, 10))
+def heat(ratios: Ratios, title: str, path: Path) -> Path:
+    """Draws the ratios to the best as a table with colours; what is absent stays white."""
+    rows = list(ratios)
+    columns = list(dict.fromkeys(column for row in ratios.values() for column in row))
+    cells = np.array([[ratios[row].get(column, np.nan) for column in columns] for row in rows])
+    size = 0.95 * len(columns) + 2.6, 0.34 * len(rows) + 1.2
+    figure, axis = pyplot.subplots(figsize=size)
+    shown = np.log10(np.clip(cells, 1, 10))
     axis.imshow(shown, cmap="YlGnBu", vmin=0, vmax=1, aspect="auto")
-    for (i, j), ratio in np.ndenumerate(ratios):
+    for (i, j), ratio in np.ndenumerate(cells):
         if not math.isnan(ratio):
-            text = f"{ratio:.3g}" if ratio < 1000 else "> 1000"
+            text = f"{ratio:.2f}" if ratio < 9.995 else f"{ratio:.0f}" if ratio < 1000 else "> 1000"
             colour = "white" if shown[i, j] > 0.6 else "black"
             axis.text(j, i, text, ha="center", va="center", color=colour)
-    axis.set_xticks(range(len(names)), [WORKLOADS[n].title.replace(", ", "\n") for n in names])
+    titles = [WORKLOADS[c].title.split(",")[0] if c in WORKLOADS else c for c in columns]
+    axis.set_xticks(range(len(columns)), [each.replace(" ", "\n", 1) for each in titles])
     axis.set_yticks(range(len(rows)), rows)
-    axis.set_title("Loss or error at the end, as a multiple of the best", fontsize="medium")
+    axis.set_title(title, fontsize="medium")
     axis.tick_params(labelsize="small", length=0)
+    return _saved(figure, path)
+
+
+def curves(means: Mapping[str, Mapping[float, float]], path: Path) -> Path:
+    """Draws the mean ratio of each contestant against its learning rate: NAGD's solid and thick."""
+    figure, axis = pyplot.subplots(figsize=(9.5, 5))
+    ours, others = itertools.cycle(COLOURS), itertools.cycle(COLOURS)
+    order = sorted(means, key=lambda who: min(means[who].values()))
+    for i, who in enumerate(order):
+        rates, values = zip(*sorted(means[who].items()), strict=True)
+        if who.startswith("NAGD"):
+            look = {"color": next(ours), "linewidth": 2.5, "marker": "o"}
+        else:
+            look = {
+                "color": next(others),
+                "linestyle": "--",
+                "linewidth": 1.2,
+                "marker": MARKERS[i],
+            }
+        axis.plot(rates, values, markersize=5, label=who, **look)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    ticks = 1, 1.5, 2, 3, 5, 10, 20
+    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axis.set_yticks([], minor=True)
+    axis.set_ylim(0.9, 20)
+    axis.set_xlabel("learning rate, the same on all workloads")
+    axis.set_ylabel("loss or error at the end,\nas a multiple of the best tuned")
+    axis.grid(alpha=0.3)
+    axis.legend(bbox_to_anchor=(1.02, 1), loc="upper left", fontsize="small")
+    return _saved(figure, path)
+
+
+def _saved(figure, path: Path) -> Path:
     figure.tight_layout()
-    figure.savefig(path, dpi=140)
+    figure.savefig(path, dpi=130)
     pyplot.close(figure)
     return path

@@ -1,4 +1,4 @@
-"""What the race is judged by: targets, steps and seconds to them, and a performance profile."""
+"""What the trials are judged by: ends, targets, and updates and seconds to them."""
 
 import math
 import statistics
@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.race.contestants import ALL, BUILT_IN
+from benchmarks.race.contestants import ALL, BUILT_IN, DIRECTED
 from benchmarks.race.plan import SPEED, last
 from benchmarks.race.trial import READINGS
 from benchmarks.race.workloads import WORKLOADS
 from benchmarks.support.cells import Cells
 
+COSTS = "ms", "bytes"
 AT = 0.75  # of the budget: where the best built-in's number is the target
 
 
@@ -23,6 +24,7 @@ class Score(NamedTuple):
     high: float
     accuracy: float | None
     ms: float
+    bytes: float  # of the optimizer's state, a weight
     to_target: float  # updates, infinite if it was not reached
 
     @property
@@ -58,13 +60,16 @@ def scores(cells: Cells, name: str, seeds: tuple[int, ...]) -> tuple[float, dict
         for who, each in runs.items()
         if who in BUILT_IN
     )
-    times = (cells.of(name, SPEED) or {"ms": {}})["ms"]
+    costs = cells.of(name, SPEED) or {}
     return target, {
-        who: _score(each, judged, target, times.get(who, math.nan)) for who, each in runs.items()
+        who: _score(
+            each, judged, target, *(costs.get(what, {}).get(who, math.nan) for what in COSTS)
+        )
+        for who, each in runs.items()
     }
 
 
-def _score(runs: list[dict[str, Any]], judged: str, target: float, ms: float) -> Score:
+def _score(runs: list[dict[str, Any]], judged: str, target: float, ms: float, size: float) -> Score:
     ends = [last(run, judged) for run in runs]
     reached = []
     for run in runs:
@@ -78,27 +83,11 @@ def _score(runs: list[dict[str, Any]], judged: str, target: float, ms: float) ->
         max(ends),
         statistics.median(accuracies) if accuracies else None,
         ms,
+        size,
         statistics.median(reached),
     )
 
 
-def profile(table: Table, what: str, factors: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns, for each, the share of workloads whose target it reached within factors of the best.
-
-    Only those that took part everywhere are looked at.
-
-    Args:
-        table: the scores.
-        what: `to_target` or `seconds`.
-        factors: at least 1.
-    """
-    everywhere = [who for who in ALL if all(who in found for _, found in table.values())]
-    ratios: dict[str, list[float]] = {who: [] for who in everywhere}
-    for _, found in table.values():
-        values = {who: getattr(found[who], what) for who in everywhere}
-        best = min(values.values(), default=math.inf)
-        for who, value in values.items():
-            ratios[who].append(value / best if math.isfinite(best) else math.inf)
-    return {
-        who: np.mean(np.array(each)[:, None] <= factors, axis=0) for who, each in ratios.items()
-    }
+def best(found: dict[str, Score]) -> float:
+    """Returns the best end of those that were there before NAGD's directions."""
+    return min(score.end for who, score in found.items() if who not in DIRECTED)

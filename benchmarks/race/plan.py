@@ -118,9 +118,9 @@ def missing(
 
 
 def timed(cells: Cells, name: str, workload: Workload) -> bool:
-    """Returns whether updates of all contestants were timed."""
-    times = (cells.of(name, SPEED) or {"ms": {}})["ms"]
-    return set(times) == set(of_workload(full_batch=not workload.batch))
+    """Returns whether updates of all contestants were timed, and their states measured."""
+    sizes = (cells.of(name, SPEED) or {}).get("bytes", {})
+    return set(sizes) == set(of_workload(full_batch=not workload.batch))
 
 
 def unfinished(cells: Cells, name: str, workload: Workload, plan: Plan) -> list[str]:

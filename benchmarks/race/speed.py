@@ -1,5 +1,6 @@
-"""How long an update takes: measured for all contestants in turn, so that noise meets all."""
+"""What an update takes: time, of all contestants in turn so that noise meets all, and memory."""
 
+import math
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,9 @@ def measured(
     models: dict[str, keras.Model],
     rounds: int,
 ) -> dict[str, Any]:
-    """Returns the milliseconds of an update of each: the median over some rounds.
+    """Returns the milliseconds of an update of each, and its state's bytes a weight.
+
+    The time is the median over some rounds.
 
     Args:
         workload: what is trained.
@@ -29,15 +32,23 @@ def measured(
         models: those of contestants that were trained here; the others are made.
         rounds: how often each has its turn.
     """
-    calls = {}
+    calls, sizes = {}, {}
     for who, each in of_workload(full_batch=not workload.batch).items():
         model = models.get(who)
         if model is None:
             model = compiled(workload, problem, each, draws[who], seed=0)
+        sizes[who] = round(_bytes(model), 2)
         calls[who] = _updates(model, batches(problem.train, workload.batch, workload.updates, 0))
     times = timing.interleaved(calls, 0.0, rounds)
     median = {who: 1e3 * statistics.median(each) / at_once(workload) for who, each in times.items()}
-    return {"ms": {who: round(ms, 4) for who, ms in median.items()}, "rounds": rounds}
+    ms = {who: round(each, 4) for who, each in median.items()}
+    return {"ms": ms, "bytes": sizes, "rounds": rounds}
+
+
+def _bytes(model: keras.Model) -> float:
+    """Returns how many bytes of the optimizer's state there are for each weight that is trained."""
+    state = sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in model.optimizer.variables)
+    return state / sum(math.prod(v.shape) for v in model.trainable_variables)
 
 
 def _updates(model: keras.Model, data: tf.data.Dataset) -> Callable[[], dict[str, tf.Tensor]]:

@@ -69,7 +69,7 @@ def train(
         batches(problem.train, workload.batch, workload.updates, seed),
         steps_per_epoch=between,
         epochs=READINGS,
-        callbacks=[judge],
+        callbacks=[*contestant.callbacks(), judge],
         shuffle=False,  # Batches are, already.
         verbose=0,
     )
