@@ -77,6 +77,7 @@ def test_the_best_rate_has_neighbours(cells):
     assert found.rates("SGD") == ([0.0032, 0.01, 0.032, 0.1, 0.32], 0.1)
 
 
+@pytest.mark.long
 def test_the_search_ends_where_larger_is_always_better(cells):
     make(cells, lambda name, run: 1 / (1 + run.draw.rate))
     rates, best = rulings.judged(cells, CHOSEN).rates("Adam")
