@@ -94,7 +94,7 @@ class Slow:
         self.largest = max(self.largest, np.abs(self.w).max())
 
 
-@pytest.mark.keep(3)
+@pytest.mark.keep(2)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("direction", ["adaptive", "orthogonal"])
 def test_every_step_under_a_random_schedule(direction, driver, rng):

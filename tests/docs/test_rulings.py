@@ -25,9 +25,16 @@ def ended(workload, draw, end):
     return {workload.judged: [end], "settings": draw._asdict(), "updates": updates}
 
 
+class Unwritten(Cells):
+    """Cells without a file, for many results."""
+
+    def add(self, group, name, found):
+        self._groups.setdefault(group, {})[name] = found
+
+
 @pytest.fixture
 def cells(tmp_path):
-    found = Cells(tmp_path / "results.json")
+    found = Unwritten(tmp_path / "results.json")
     for name, workload in CHOSEN.items():
         for who, factor in (("Adam", 1.0), ("NAGD", 2.0), ("NAGD, orthogonal", 0.5)):
             for seed in (1, 2, 3):
@@ -77,7 +84,14 @@ def test_the_best_rate_has_neighbours(cells):
     assert found.rates("SGD") == ([0.0032, 0.01, 0.032, 0.1, 0.32], 0.1)
 
 
-@pytest.mark.long
+def test_smaller_rates_are_tried_too(cells):
+    make(cells, away(0.0001))
+    found = rulings.judged(cells, CHOSEN)
+    assert found.rates("Lion") == ([3.2e-05, 0.0001, 0.00032, 0.001, 0.0032], 0.0001)
+    assert found.rates("Adam")[0][:2] == [3.2e-05, 0.0001]
+    assert found.rates("Adam")[1] == 0.0001
+
+
 def test_the_search_ends_where_larger_is_always_better(cells):
     make(cells, lambda name, run: 1 / (1 + run.draw.rate))
     rates, best = rulings.judged(cells, CHOSEN).rates("Adam")

@@ -65,7 +65,7 @@ def calls(monkeypatch):
 SETTINGS = [{}, {"weight_decay": 0.1, "clipnorm": 0.5}, {"global_clipnorm": 0.5}]
 
 
-@pytest.mark.keep(10)
+@pytest.mark.keep(6)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("direction", ["adaptive", "orthogonal"])
@@ -131,6 +131,7 @@ for direction, shape in (("orthogonal", (4, 4)), ("adaptive", (2**14,)), ("adapt
 """
 
 
+@pytest.mark.long
 def test_variables_on_two_devices():
     """They are in groups of their own. Devices are set up once, so in a process of its own."""
     root = Path(__file__).parents[2]

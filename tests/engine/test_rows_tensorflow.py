@@ -23,6 +23,7 @@ def summed(ids, values):
     return found
 
 
+@pytest.mark.keep(12)
 @pytest.mark.parametrize("small", [0, ROWS], ids=["sorted", "looked up in a table of all"])
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("static", [True, False], ids=["known length", "unknown length"])

@@ -20,7 +20,7 @@ EXHAUSTIVE = (
     "tests/state/test_resume_steps.py",
 )
 # Of a family of long cases, CI runs one of so many.
-OF = 6
+OF = 15
 
 
 def mark(items: Iterable[Any]) -> None:
