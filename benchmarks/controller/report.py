@@ -75,5 +75,7 @@ def ends(cells: Cells, race: Cells) -> str:
 def write(cells: Cells, theory: list[list[str]]) -> None:
     """Prints the tables."""
     head = ["rule", "noise", "updates", "begun with 0.001", "0.05", "0.9"]
-    race = Cells(RACE)
-    print(markdown(head, theory), looked_at(cells, race), ends(cells, race), sep="\n\n")
+    print(markdown(head, theory))
+    if known(cells):
+        race = Cells(RACE)
+        print("", looked_at(cells, race), ends(cells, race), sep="\n\n")

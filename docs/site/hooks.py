@@ -73,7 +73,7 @@ def on_page_content(content: str, **_: Any) -> str:
         formula = html.unescape(match[3]).strip()
         # What is text keeps no backslash before an underscore.
         formula = re.sub(r"\\text\{[^}]*\}", lambda text: text[0].replace(r"\_", "_"), formula)
-        # latex2mathml sets no space behind the logarithm.
+        # latex2mathml sets no space after the logarithm.
         formula = re.sub(r"\\log\s+", r"\\log\\, ", formula)
         if display == "inline":
             return convert(formula)

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="the race draws its trials with it")
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("the race runs on TensorFlow", allow_module_level=True)
 
+from benchmarks.controller import report
 from benchmarks.controller.rule import Quadratic, Rule, Slopes, agreement, cosine, ratio
 from benchmarks.race.contestants import WARM
+from benchmarks.support.cells import Cells
 from nagd_keras import NAGD
 from tests.support.drivers import to_float64
 
@@ -48,7 +52,6 @@ def test_under_noise_the_cosine_falls_like_the_inverse_of_time():
     assert long / short == pytest.approx(1 / 4, rel=0.2)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the prototype is TensorFlow's")
 def test_without_a_rule_it_is_nagd():
     from benchmarks.controller.optimizer import Controller, FromRun
 
@@ -66,16 +69,18 @@ def test_without_a_rule_it_is_nagd():
     assert all(-1 < value < 1 for value in watched.controller.seen.values())
 
 
+def test_a_report_of_nothing_has_the_theory(tmp_path, capsys):
+    report.write(Cells(tmp_path / "none.json"), [["ratio", "1", "4,000", "0.1", "0.1", "0.1"]])
+    assert capsys.readouterr().out.splitlines()[-1] == "| ratio | 1 | 4,000 | 0.1 | 0.1 | 0.1 |"
+
+
 def test_agreement_asks_for_as_much_as_is_given():
     assert agreement(0.1)(Slopes(0.0, 0.0, 0.0, 0.1)) == 0
     assert agreement(0.1)(Slopes(0.0, 0.0, 0.0, 0.5)) < 0
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the race is TensorFlow's")
 def test_the_page_has_the_tables():
     from benchmarks.controller import __main__ as controller
-    from benchmarks.controller import report
-    from benchmarks.support.cells import Cells
 
     if not controller.HERE.exists():
         pytest.skip("a source distribution has no results")
