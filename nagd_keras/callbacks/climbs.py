@@ -17,7 +17,7 @@ _FIRST = 3  # losses that show whether going back has helped
 _LEVELS = 1.5  # The largest of n normal numbers is sqrt(2 log n) deviations; by trial.
 _GAIN = 0.16  # of a logarithm, 15 percent: less may be gained by a network that tells nothing
 _HALF = math.log(2.0)  # of the beginning: less says little where few losses are known
-_SMALL = math.log(1000.0)  # below the beginning, where losses may vary as they like
+_SMALL = 1000.0  # times below the beginning, where losses may vary as they like, or be 0
 _FAR = math.log(3.0)  # above the beginning
 
 
@@ -40,20 +40,19 @@ class Climb(NamedTuple):
 class Climbs:
     r"""The levels of the losses, and what they say of the learning rate.
 
-    With the losses $l_1, \dots, l_t$ and $x_i = \log l_i$, let the level $L$ be the median of the
-    last 25, $L'$ that of the 25 before, and $L_5$ that of the last 5. The noise $\sigma$ of a loss
-    is $1.4826 / \sqrt 2$ times the median absolute deviation of the last 50 differences
-    $x_i - x_{i - 1}$, which a trend does not enlarge. Training has gained if
+    With the losses $l_1, \dots, l_t$, those below $l_1 / 1000$ count as that, and
+    $x_i = \log l_i$. Let the level $L$ be the median of the last 25, $L'$ that of the 25 before,
+    and $L_5$ that of the last 5. The noise $\sigma$ of a loss is $1.4826 / \sqrt 2$ times the
+    median absolute deviation of the last 50 differences $x_i - x_{i - 1}$, which a trend does not
+    enlarge. Training has gained if
     $\max(L, L') < x_1 - 0.16$, which is 15 %; the best level $b$ is the lowest value of
     $\max(L, L')$ so far, where $L_5 \le L$.
 
     Once it has gained, the loss has climbed if it has lost much of that, and not by chance:
 
-    $$L > b + \max\bigl(\text{share} \cdot (x_1 - b),\ \sigma \sqrt{1.5 \log(1 + t / 25)}\bigr),
-      \qquad L > x_1 - \log 1000.$$
+    $$L > b + \max\bigl(\text{share} \cdot (x_1 - b),\ \sigma \sqrt{1.5 \log(1 + t / 25)}\bigr).$$
 
-    The square root is for chance, and left out where there is a spike besides. Losses of less than
-    a thousandth of the first may vary as they like.
+    The square root is for chance, and left out where there is a spike besides.
     Before, in the first 100 batches, let $d$ be the distance that weights have moved from their
     beginning, in units of their length there. What is learned at a good learning rate is a small
     change of the weights, and on a plateau they hardly move. So it has diverged if
@@ -65,8 +64,8 @@ class Climbs:
     $$d > 50 / t,\quad L_5 > x_1 - \log 2 \qquad \text{or} \qquad
       d > 1, \quad L_5 > x_1 + \max(\log 3,\ 3 \sigma).$$
 
-    As soon as a loss is zero or negative, $x_i = l_i$, a gain is one that is not by chance, and
-    only the first of these can be.
+    As soon as a loss is negative, or if the first is 0, $x_i = l_i$, a gain is one that is not by
+    chance, and only the first of these can be.
     """
 
     def __init__(self, share: float | None) -> None:
@@ -102,7 +101,7 @@ class Climbs:
         if not self._age:
             self._starts.append(loss)
         self._age += 1
-        self._is_positive &= loss > 0
+        self._is_positive &= loss >= 0 < self.start
         self._losses.append(loss)
         if len(self._losses) < min(self._age, 2 * LEVEL) or self._age < LEVEL:
             return False
@@ -140,8 +139,7 @@ class Climbs:
         if self._share is None or self._best == math.inf or len(self._losses) < LEVEL:
             return None
         level, best = self._level(), self._x(self._best)
-        gain = self._x(self.start) - best
-        above = max(self._share * gain, gain - _SMALL) if self._is_positive else self._share * gain
+        above = self._share * (self._x(self.start) - best)
         # What is quick comes first, since this is asked at every batch.
         if self._x(level) > best + above and not spiked:
             above = max(above, self._chance())
@@ -182,11 +180,11 @@ class Climbs:
         if self._age <= LAST:
             return None
         is_early = self._age < LEVEL
-        limit = math.log(self.start) - (_HALF if is_early else _GAIN)
+        limit = self._x(self.start) - (_HALF if is_early else _GAIN)
         level = self._now(LAST if is_early else LEVEL)
-        if math.log(self._now(LAST)) <= limit:
+        if self._x(self._now(LAST)) <= limit:
             return None
-        if not is_early and math.log(level) <= limit + self._noise():
+        if not is_early and self._x(level) <= limit + self._noise():
             return None
         if not moved() > max(1.0, START / 2 / self._age):
             return None
@@ -199,9 +197,9 @@ class Climbs:
     def _far_above(self, moved: Callable[[], float]) -> Climb | None:
         if not LAST < self._age <= LEVEL:
             return None
-        limit = math.log(self.start) + max(_FAR, 3 * self._noise())
+        limit = self._x(self.start) + max(_FAR, 3 * self._noise())
         level = self._now(LAST)
-        if math.log(level) <= limit or not moved() > 1:
+        if self._x(level) <= limit or not moved() > 1:
             return None
         words = f"is {level:.4g}, far above the {self.start:.4g} of the beginning"
         return Climb(words, level, math.exp(limit), 1 + self._tries)
@@ -223,4 +221,4 @@ class Climbs:
         return median_and_deviation(differences)[1] / math.sqrt(2)
 
     def _x(self, loss: float) -> float:
-        return math.log(loss) if self._is_positive else loss
+        return math.log(max(loss, self.start / _SMALL)) if self._is_positive else loss
