@@ -1,1 +1,1 @@
-"""What DivergenceGuard adds to a step of `fit`: python -m benchmarks.guard."""
+"""What DivergenceGuard makes of rates that are too high: python -m benchmarks.guard."""

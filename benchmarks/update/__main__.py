@@ -32,7 +32,7 @@ def main() -> int:
     else:
         from benchmarks.update import figure
 
-        print(f", {figure.draw(path)}")
+        print("", *figure.draw(path), sep=", ")
     return len(result["failed"])
 
 

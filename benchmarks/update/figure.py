@@ -1,7 +1,8 @@
-"""One figure of all that was measured: python -m benchmarks.update.figure [FILE]."""
+"""Figures of what was measured, each of one question: python -m benchmarks.update.figure [FILE]."""
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,104 +12,114 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.support.environment import RESULTS
-from benchmarks.update.sections import SECTIONS
 
-COLORS = {"Keras": "0.65", "NAGD": "tab:blue", "Optax": "tab:orange", "PyTorch": "tab:orange"}
-LIMIT_COLOR = "tab:green"
-MOST = 3.0  # ratios beyond are cut, and written down
-Rows = list[dict[str, Any]]
+Rows = Sequence[Mapping[str, Any]]
+WIDTH = 8.0  # inches, of which a page of text shows about as many
+KINDS = {
+    "one variable of 25 M": ("one of 25 million", "s", "tab:blue"),
+    "ResNet-50's 214 variables": ("ResNet-50's 214", "D", "tab:orange"),
+    "800 variables of 64": ("800 of 64", "^", "tab:green"),
+    "a small network's 6 variables": ("a small network's 6", "o", "black"),
+}
+PEERS = {
+    "tensorflow": ("TensorFlow", "Keras SGD"),
+    "jax": ("JAX", "Optax SGD"),
+    "torch": ("PyTorch", "PyTorch SGD, fused"),
+}
+SETTINGS, EMBEDDING = "settings", "embedding"
 
 
-def draw(path: Path) -> Path:
-    """Draws a result into a PNG beside it, and returns its path."""
+def draw(path: Path) -> list[Path]:
+    """Draws a result into PNGs beside it, and returns their paths."""
     result = json.loads(path.read_text())
-    sections: dict[str, Rows] = {}
-    for row in result["rows"]:
-        if "error" not in row:
-            sections.setdefault(row["section"], []).append(row)
-    panels = [(_ratios, name) for name in ("tensorflow", "settings", "jax", "torch")]
-    panels += [(_embedding, "embedding"), (_numbers, "memory"), (_numbers, "first_step")]
-    panels = [(how, name) for how, name in panels if sections.get(name)]
-    lines = -(-len(panels) // 2) or 1
-    drawn, axes = plt.subplots(
-        lines, 2, figsize=(13, 4.6 * lines), layout="constrained", squeeze=False
-    )
-    for ax, (how, name) in zip(axes.flat, panels, strict=False):
-        how(ax, sections[name])
-        ax.set_title(SECTIONS[name].title, fontsize=10)
-    for ax in list(axes.flat)[len(panels) :]:
-        ax.set_axis_off()
-    env = result["environment"]
+    rows = [row for row in result["rows"] if "error" not in row]
+    where = _where(result["environment"])
+    made = []
+    for name, how, parts in (
+        ("", _beside_peers, PEERS),
+        ("_settings", _by_setting, (SETTINGS,)),
+        ("_embedding", _by_rows, (EMBEDDING,)),
+    ):
+        if shown := [row for row in rows if row["section"] in parts]:
+            drawn, ax = plt.subplots(figsize=(WIDTH, 4.2), layout="constrained")
+            how(ax, shown)
+            drawn.supxlabel(where, fontsize=7, color="0.4")
+            made.append(path.with_name(f"{path.stem}{name}.png"))
+            drawn.savefig(made[-1], dpi=130)
+            plt.close(drawn)
+    return made
+
+
+def _where(env: Mapping[str, Any]) -> str:
     named = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch")
     versions = [f"{name} {env[name]}" for name in named if name in env]
-    drawn.suptitle(f"{env['CPU']}, {env['cores']} cores; {', '.join(versions)}", fontsize=9)
-    target = path.with_suffix(".png")
-    drawn.savefig(target, dpi=110)
-    plt.close(drawn)
-    return target
+    return f"{env['CPU']}, {env['cores']} cores; {', '.join(versions)}"
 
 
-def _color(contestant: str) -> str:
-    if contestant == "no update":
-        return "0.3"
-    return COLORS.get(contestant.split()[0].rstrip(","), LIMIT_COLOR)
-
-
-def _ratios(ax: Any, rows: Rows) -> None:
-    """Bars of the ratio to the section's first reference, with the quartiles of the rounds."""
-    reference = next(k for r in rows for k in r if k.startswith("ratio to "))
-    settings = rows[0]["section"] == "settings"
-    left_out = ("the arguments", *(["Keras SGD"] if settings else []))
-    shown = [r for r in rows if reference in r and not r["contestant"].startswith(left_out)]
-    labels, before = [], None
-    place, places = 0.0, []
-    for row in shown:
-        if not settings and row["table"] != before:
-            place += 1.1
-            ax.text(0, place + 0.2, f" {row['table']}", fontsize=8, style="italic")
-        place += 1
-        before = row["table"]
-        places.append(place)
-        labels.append(row["table"] if settings else row["contestant"])
-        value = row[reference]
-        ax.barh(place, min(value, MOST), 0.8, color=_color(row["contestant"]))
-        quartiles = row.get(reference.replace("ratio", "quartiles"))
-        if quartiles:
-            ax.plot([min(q, MOST) for q in quartiles], [place] * 2, color="black", lw=1)
-        ax.text(min(value, MOST) + 0.02, place + 0.05, f" {value:.2f}", fontsize=7, va="top")
+def _ratio_axis(ax: Any, said: str) -> None:
     ax.axvline(1, color="0.4", lw=0.8)
-    ax.set_yticks(places, labels, fontsize=7)
-    ax.set_ylim(place + 0.8, 0.2)
-    ax.set_xlim(0, None)
-    ax.set_xlabel(f"{reference}; lines: half of the rounds", fontsize=8)
+    ax.set_xscale("log")
+    ticks = (0.25, 0.5, 1, 2, 4)
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_xlabel(said)
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
 
 
-def _embedding(ax: Any, rows: Rows) -> None:
-    """Milliseconds of a step over the rows of the table."""
-    lines: dict[str, Rows] = {}
+def _beside_peers(ax: Any, rows: Rows) -> None:
+    """Dots of NAGD's time as a multiple of its peer's, by backend and kind of model."""
+    labels, named = [], set()
+    for backend, (title, peer) in PEERS.items():
+        of_backend = [r for r in rows if r["section"] == backend]
+        for who in ("NAGD", "NAGD, momentum schedule"):
+            found = {r["table"]: r for r in of_backend if r["contestant"] == who}
+            for place, (kind, (label, marker, color)) in enumerate(KINDS.items()):
+                if value := found.get(kind, {}).get(f"ratio to {peer}"):
+                    name = None if kind in named else label
+                    y = len(labels) + (place - 1.5) / 10
+                    ax.plot(value, y, marker, color=color, ms=8, label=name, ls="")
+                    named.add(kind)
+            short = "a schedule as momentum" if "," in who else "a number as momentum"
+            labels.append(f"{title}, {short}:\nof {peer}")
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    _ratio_axis(ax, "NAGD's time for an update, as a multiple of its peer's: below 1 is faster")
+    ax.legend(title="variables", loc="best")
+
+
+def _by_setting(ax: Any, rows: Rows) -> None:
+    """Dots of NAGD's time as a multiple of that of Keras' SGD, by setting."""
+    key = "ratio to Keras SGD"
+    found = {r["table"]: r[key] for r in rows if r["contestant"] == "NAGD" and key in r}
+    ax.plot(list(found.values()), list(found), "o", color="tab:blue", ms=8)
+    ax.invert_yaxis()
+    _ratio_axis(ax, "NAGD's time for an update, as a multiple of Keras' SGD's: below 1 is faster")
+    ax.set_title("One variable of 25 million on TensorFlow, with a setting", fontsize=10)
+
+
+def _by_rows(ax: Any, rows: Rows) -> None:
+    """Milliseconds of a step over the rows of a table."""
+    lines: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         lines.setdefault(row["contestant"], []).append(row)
+    styles = {
+        "no update": ("0.5", ":"),
+        "Keras SGD": ("tab:orange", "-"),
+        "NAGD, dense": ("tab:blue", "-"),
+        "NAGD, lazy": ("tab:blue", "--"),
+    }
     for name, points in lines.items():
+        color, style = styles[name]
         sizes = [int(p["table"].split()[0].replace(",", "")) for p in points]
-        style = {"color": _color(name)}
-        style["linestyle"] = ":" if name == "no update" else "--" if "lazy" in name else "-"
-        ax.loglog(sizes, [p["ms"] for p in points], marker="o", label=name, **style)
-    ax.set_xlabel("rows of the table", fontsize=8)
-    ax.set_ylabel("ms of a whole step", fontsize=8)
-    ax.legend(fontsize=8)
-
-
-def _numbers(ax: Any, rows: Rows) -> None:
-    """Bars of one number each."""
-    key = next(k for k in ("first step s", "later peak MB") if k in rows[0])
-    names = [r["contestant"] for r in rows]
-    bars = ax.barh(names, [r[key] for r in rows], color=[_color(n) for n in names])
-    ax.bar_label(bars, fontsize=8, padding=2)
-    ax.invert_yaxis()
-    ax.tick_params(axis="y", labelsize=8)
-    ax.set_xlabel(f"{key}; {rows[0]['table']}", fontsize=8)
+        times = [p["ms"] for p in points]
+        ax.loglog(sizes, times, color=color, ls=style, marker="o", label=name)
+    ax.set_xlabel("rows of the embedding, each of 64 numbers")
+    ax.set_ylabel("a whole step, ms")
+    ax.grid(color="0.9")
+    ax.legend()
 
 
 if __name__ == "__main__":
     given = sys.argv[1:] or [RESULTS / "update.json"]
-    print(draw(Path(given[0])))
+    print(*draw(Path(given[0])), sep="\n")

@@ -1,0 +1,1 @@
+"""What a callback adds to a step of `fit`: python -m benchmarks.callbacks."""
