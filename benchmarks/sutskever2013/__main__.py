@@ -52,6 +52,7 @@ def report(results: Cells, name: str, experiment: Experiment, output: Path | Non
     """Prints the tables of an experiment, and draws its figure if there is a place for it."""
     print(paper.markdown(results, name, experiment, SPREAD, SEEDS), end="\n\n")
     if name == "curves":
+        print(paper.directed(results, name, experiment, SPREAD, SEEDS), end="\n\n")
         print(paper.drop(results, name, experiment), end="\n\n")
         print(paper.claims_markdown(results, name, experiment), end="\n\n")
     if output:
@@ -63,12 +64,13 @@ def report(results: Cells, name: str, experiment: Experiment, output: Path | Non
 
 def missing(results: Cells, name: str, experiment: Experiment) -> Iterator[Cell]:
     """Yields what is to be trained, each as soon as all is known that it depends on."""
-    for column, rate in itertools.product(experiment.columns, experiment.rates):
+    everyone = [*experiment.columns, *experiment.directed]
+    for column, rate in itertools.product(everyone, experiment.rates):
         yield from absent(results, name, Cell(column, rate, experiment.short, 0))
     for column in experiment.columns:
         for rate in candidates(results, name, experiment, column):
             yield from absent(results, name, Cell(column, rate, experiment.updates, 0))
-    for seed, column in itertools.product(SEEDS, experiment.columns):
+    for seed, column in itertools.product(SEEDS, everyone):
         rate = chosen(results, name, experiment, column)
         yield from absent(results, name, Cell(column, rate, SPREAD, seed))
 

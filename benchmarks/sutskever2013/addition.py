@@ -120,6 +120,7 @@ def experiment() -> Experiment:
     return Experiment(
         name="addition",
         columns=columns((0.9, 0.98, 0.995)),
+        directed=[],
         rates=(1e-3, 1e-4, 1e-5, 1e-6),
         updates=UPDATES,
         piece=PIECE,

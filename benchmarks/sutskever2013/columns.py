@@ -6,6 +6,7 @@ from benchmarks.sutskever2013.classical import ClassicalMomentum
 from nagd_keras import NAGD
 
 NESTEROV, CLASSICAL, NONE = "N", "M", ""
+DIRECTIONS = {"A": "adaptive", "O": "orthogonal"}
 
 
 class Column(NamedTuple):
@@ -13,7 +14,8 @@ class Column(NamedTuple):
 
     Attributes:
         momentum: mu_max of the autoencoders, mu_0 of the recurrent networks; 0 for none.
-        method: N for Nesterov's, M for classical momentum, as in the paper.
+        method: N for Nesterov's, M for classical momentum, as in the paper; A and O for
+            Nesterov's along another direction.
     """
 
     momentum: float
@@ -27,9 +29,16 @@ class Column(NamedTuple):
         """Returns a new optimizer; without momentum the schedule is not used."""
         if self.method == CLASSICAL:
             return ClassicalMomentum(rate, schedule)
-        return NAGD(rate, schedule if self.method == NESTEROV else 0.0)
+        if self.method == NONE:
+            return NAGD(rate, 0.0)
+        return NAGD(rate, schedule, direction=DIRECTIONS.get(self.method, "gradient"))
 
 
 def columns(momenta: tuple[float, ...]) -> list[Column]:
     """Returns gradient descent, then both methods with each momentum."""
     return [Column(0.0, NONE)] + [Column(mu, x) for x in (NESTEROV, CLASSICAL) for mu in momenta]
+
+
+def directed(momenta: tuple[float, ...]) -> list[Column]:
+    """Returns Nesterov's method along other directions, with each momentum."""
+    return [Column(mu, x) for x in DIRECTIONS for mu in momenta]

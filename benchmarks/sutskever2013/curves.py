@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from benchmarks.sutskever2013.columns import Column, columns
+from benchmarks.sutskever2013.columns import Column, columns, directed
 from benchmarks.sutskever2013.experiment import Experiment
 from nagd_keras import schedules
 
@@ -136,6 +136,7 @@ def experiment() -> Experiment:
     return Experiment(
         name="curves",
         columns=columns((0.9, 0.99, 0.995, 0.999)),
+        directed=directed((0.9, 0.99)),
         rates=(0.05, 0.01, 0.005, 0.001, 0.0005, 0.0001),
         updates=UPDATES,
         piece=PIECE,

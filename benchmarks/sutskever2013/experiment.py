@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import keras
 
 from benchmarks.support.cells import replace
-from benchmarks.sutskever2013.columns import NESTEROV, Column
+from benchmarks.sutskever2013.columns import CLASSICAL, Column
 from nagd_keras import callbacks, saving
 
 
@@ -22,6 +22,7 @@ class Experiment(NamedTuple):
     Attributes:
         name: that of its results.
         columns: the methods.
+        directed: those that the paper does not have; they get no long runs.
         rates: the learning rates, from which short runs choose.
         updates: of a long run.
         piece: updates between two readings of the error.
@@ -34,6 +35,7 @@ class Experiment(NamedTuple):
 
     name: str
     columns: list[Column]
+    directed: list[Column]
     rates: tuple[float, ...]
     updates: int
     piece: int
@@ -114,7 +116,7 @@ def forget(experiment: Experiment, cell: Cell, folder: Path) -> None:
 def error(model: keras.Model, experiment: Experiment, column: Column) -> float:
     """Returns the error at the iterate, which is what either method is asked for."""
     inputs, targets = experiment.examined
-    place = callbacks.at_iterate(model) if column.method == NESTEROV else contextlib.nullcontext()
-    with place:
+    is_classical = column.method == CLASSICAL
+    with contextlib.nullcontext() if is_classical else callbacks.at_iterate(model):
         found = model.evaluate(inputs, targets, batch_size=1000, verbose=0, return_dict=True)
     return float(found["error"])

@@ -59,7 +59,6 @@ def markdown(cells: Cells, name: str, experiment: Experiment, spread: int, seeds
     for column in experiment.columns:
         rate, found = chosen_run(cells, name, experiment, column)
         paper = PAPER[name][str(column)]
-        ends = [end(cells.of(name, Cell(column, rate, spread, seed).key())) for seed in seeds]
         error = end(found)
         cell = [
             str(column),
@@ -68,9 +67,38 @@ def markdown(cells: Cells, name: str, experiment: Experiment, spread: int, seeds
             number(error / base if math.isfinite(base) else math.nan),
             f"{paper:g}",
             number(paper / PAPER[name][BASE]),
-            f"{number(statistics.median(ends))} ({number(min(ends))} to {number(max(ends))})",
+            spread_of(spread_ends(cells, name, column, rate, spread, seeds)),
         ]
         lines.append(f"| {' | '.join(cell)} |")
+    return "\n".join(lines)
+
+
+def spread_ends(
+    cells: Cells, name: str, column: Column, rate: float, spread: int, seeds: Any
+) -> list[float]:
+    """Returns where the runs that show the spread over seeds ended."""
+    return [end(cells.of(name, Cell(column, rate, spread, seed).key())) for seed in seeds]
+
+
+def spread_of(ends: list[float]) -> str:
+    """Returns the median, the least and the largest."""
+    return f"{number(statistics.median(ends))} ({number(min(ends))} to {number(max(ends))})"
+
+
+def directed(cells: Cells, name: str, experiment: Experiment, spread: int, seeds: Any) -> str:
+    """Returns the table of the other directions, beside gradient descent."""
+    lines = [
+        f"| | learning rate | after {spread:,} updates, {len(seeds)} seeds | of {BASE}'s |",
+        "|---|---|---|---|",
+    ]
+    base = math.nan
+    for column in [experiment.columns[0], *experiment.directed]:
+        rate = chosen(cells, name, experiment, column)
+        ends = spread_ends(cells, name, column, rate, spread, seeds)
+        if column == experiment.columns[0]:
+            base = statistics.median(ends)
+        ratio = number(statistics.median(ends) / base)
+        lines.append(f"| {column} | {rate:g} | {spread_of(ends)} | {ratio} |")
     return "\n".join(lines)
 
 

@@ -130,6 +130,23 @@ def test_the_page_has_the_tables():
     assert paper.claims_markdown(*arguments) in page
 
 
+def test_the_table_of_directions_is_of_short_runs_alone(tmp_path):
+    cells, problem = Cells(tmp_path / "results.json"), curves.experiment()
+    sgd, *directed = problem.columns[0], *problem.directed
+    assert list(map(str, directed)) == [".9A", ".99A", ".9O", ".99O"]
+    for column, end in zip((sgd, *directed), (8.0, 4.0, 2.0, 1.0, 0.5), strict=True):
+        for rate in (0.01, 0.001):
+            far = 1 if rate == 0.001 else 2
+            cell = experiment.Cell(column, rate, problem.short, 0)
+            cells.add("curves", cell.key(), {"errors": [far * end]})
+            for seed in tables.SEEDS:
+                cell = experiment.Cell(column, rate, tables.SPREAD, seed)
+                cells.add("curves", cell.key(), {"errors": [far * end]})
+    table = paper.directed(cells, "curves", problem, tables.SPREAD, tables.SEEDS)
+    assert "| .9A | 0.001 | 4 (4 to 4) | 0.5 |" in table
+    assert "| .99O | 0.001 | 0.5 (0.5 to 0.5) | 0.0625 |" in table
+
+
 def test_the_tables_of_runs_that_did_not_end(tmp_path):
     cells, problem = Cells(tmp_path / "results.json"), curves.experiment()
     arguments = cells, "curves", problem
@@ -177,7 +194,17 @@ def small():
         return tf.data.Dataset.from_tensor_slices((x[rows], x[rows]))
 
     return experiment.Experiment(
-        "small", columns((0.9,)), (0.01,), 12, 4, 8, curves.model, curves.schedule, batches, (x, x)
+        name="small",
+        columns=columns((0.9,)),
+        directed=[],
+        rates=(0.01,),
+        updates=12,
+        piece=4,
+        short=8,
+        model=curves.model,
+        schedule=curves.schedule,
+        batches=batches,
+        examined=(x, x),
     )
 
 
