@@ -122,8 +122,9 @@ def variable(shape, dtype="float32"):
     [
         (8, (kernels.LARGE - 1,), ("float32",) * 3, Way.TRAINING_OPS),
         (8, (kernels.LARGE,), ("float32",) * 3, Way.COMPILED),
-        (2, (kernels.LARGE,), ("float32",) * 3, Way.CHUNKED),
-        (2, (2**22 + 15,), ("float32",) * 3, Way.COMPILED),  # a prime: no pieces
+        (2, (kernels.LARGE,), ("float32",) * 3, Way.COMPILED),
+        (1, (kernels.LARGE,), ("float32",) * 3, Way.CHUNKED),
+        (1, (2**22 + 15,), ("float32",) * 3, Way.COMPILED),  # a prime: no pieces
         (2, (), ("float32",) * 3, Way.TRAINING_OPS),
         (2, (0, 3), ("float32",) * 3, Way.TRAINING_OPS),
         (2, (4,), ("float64",) * 3, Way.TRAINING_OPS),

@@ -28,9 +28,10 @@ from nagd_keras.rules.restart import weighted
 
 # From this number of elements on a pass over memory costs more than to call a compiled function.
 LARGE = 2**22
-# XLA walks through pieces in one thread, but finds each in the cache the second time that it needs
-# it. Two threads that have to wait for memory twice are slower than that; more may not be.
-FEW_THREADS = 2
+# XLA walks through pieces in one thread, and finds each in the cache the second time that it needs
+# it. Beside two threads that read memory twice, it took .85 of their time on one CPU, and 1.5 to 1.9
+# times as much on another, whose single threads have a smaller share of the memory's speed.
+FEW_THREADS = 1
 
 
 __all__ = ["direct_for", "move_for", "sum_of_squares", "update"]
