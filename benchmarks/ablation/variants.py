@@ -98,7 +98,7 @@ ADAPTIVE = {
     "momentum .8": adaptive(0.8),
     "momentum .95": adaptive(0.95, True),
     "beta_2 .999": adaptive(0.9, True, beta_2=0.999),
-    "beta_2 .95": adaptive(0.9, beta_2=0.95),
+    "beta_2 .95": adaptive(0.9, True, beta_2=0.95),
     "momentum .5": adaptive(0.5),
     "momentum 0": adaptive(0.0),
     "epsilon 1e-6": adaptive(0.9, epsilon=1e-6),

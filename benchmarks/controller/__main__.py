@@ -4,15 +4,18 @@ It can be stopped at any time, and started again. See docs/controller.md.
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from keras import ops
 
-from benchmarks.controller import report
+from benchmarks.controller import report, small
 from benchmarks.controller.rule import Quadratic, Rule, cosine, ratio
-from benchmarks.controller.variants import VARIANTS, Run
+from benchmarks.controller.variants import AVERAGE, VARIANTS, Run
 from benchmarks.race.contestants import Contestant, Draw
 from benchmarks.race.workloads import WORKLOADS
 from benchmarks.support.cells import Cells
@@ -30,6 +33,20 @@ def missing(cells: Cells, names: list[str]) -> Iterator[Run]:
                     yield run
 
 
+@contextlib.contextmanager
+def at_average(model: Any) -> Iterator[Any]:
+    """Lets the variables hold their averages, if there are some yet."""
+    variables, optimizer = model.trainable_variables, model.optimizer
+    held = [ops.copy(v.value) for v in variables]
+    if int(optimizer.iterations):
+        optimizer.finalize_variable_values(variables)
+    try:
+        yield model
+    finally:
+        for variable, value in zip(variables, held, strict=True):
+            variable.assign(value)
+
+
 def train(run: Run) -> dict:
     """Makes a run; returns its curve, the rule's factor, and what was seen."""
     from benchmarks.controller.optimizer import Controller, FromRun
@@ -39,10 +56,23 @@ def train(run: Run) -> dict:
     updates = workload.updates // variant.part // trial.READINGS * trial.READINGS
 
     def make(draw: Draw, updates: int) -> FromRun:
-        made.append(Controller(variant.rule, draw.rate, updates, variant.until))
-        return FromRun(made[-1])
+        made.append(
+            Controller(
+                variant.rule,
+                draw.rate,
+                updates,
+                variant.until,
+                variant.factors,
+                variant.least,
+                variant.most,
+                variant.held,
+            )
+        )
+        average = {"use_ema": True, "ema_momentum": AVERAGE} if variant.averaged else {}
+        return FromRun(made[-1], variant.relative, **average)
 
-    contestant = Contestant(make, point=callbacks.at_iterate)
+    point = at_average if variant.averaged else callbacks.at_iterate
+    contestant = Contestant(make, point=point)
     problem, short = workload.make(), workload._replace(updates=updates)
     found, _ = trial.train(short, problem, contestant, Draw(run.rate, 0.0, True), seed=1)
     seen = {name: float(f"{value:.4g}") for name, value in made[-1].seen.items()}
@@ -68,12 +98,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.controller", description=__doc__)
     parser.add_argument("workloads", nargs="*", help=f"of {', '.join(WORKLOADS)}; default: all")
     parser.add_argument("--results", type=Path, default=HERE, metavar="FILE")
+    parser.add_argument("--small", action="store_true", help="the small tasks instead")
     parser.add_argument("--report", action="store_true", help="only report what is there")
     arguments = parser.parse_args()
     if unknown := set(arguments.workloads) - set(WORKLOADS):
         parser.error(f"unknown workloads: {', '.join(sorted(unknown))}")
     cells = Cells(arguments.results)
-    if not arguments.report:
+    if arguments.small and not arguments.report:
+        small.run(cells)
+    elif not arguments.report:
         for run in missing(cells, arguments.workloads or list(WORKLOADS)):
             found = train(run)
             cells.add(run.name, run.key, found)

@@ -1,8 +1,17 @@
 """What the runs say, as Markdown."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.controller.variants import BEGUN_WITH, LOOKED_AT, VARIANTS, Run
+from benchmarks.controller import small
+from benchmarks.controller.variants import (
+    BEGUN_WITH,
+    BY_KIND,
+    LOOKED_AT,
+    NO_SCHEDULE,
+    ONE_FOR_ALL,
+    Run,
+)
 from benchmarks.race import judging
 from benchmarks.race.plan import last
 from benchmarks.race.report import markdown
@@ -47,18 +56,18 @@ def looked_at(cells: Cells, race: Cells) -> str:
     return markdown(["", "signal", *(f"{rate:g}" for rate in LOOKED_AT)], rows)
 
 
-def ends(cells: Cells, race: Cells) -> str:
-    """Returns the ends with each rule, and the mean ratio to the best that was tuned."""
+def ends(cells: Cells, race: Cells, variants: Iterable[str]) -> str:
+    """Returns the ends with some rules, and the mean ratio to the best that was tuned."""
     names, rows = known(cells), []
     reference = {name: judging.best(judging.scores(race, name, SEEDS)[1]) for name in names}
-    for variant in ("", *VARIANTS):
+    for variant in ("", *variants):
         for rate in BEGUN_WITH:
             found = (
                 rule_of(cells, variant, rate, names)
                 if variant
                 else {name: without(race, name, rate) for name in names}
             )
-            if found is None or variant == "looked at":
+            if found is None:
                 continue
             ratio = mean([found[name] / reference[name] for name in names])
             rows.append(
@@ -78,4 +87,6 @@ def write(cells: Cells, theory: list[list[str]]) -> None:
     print(markdown(head, theory))
     if known(cells):
         race = Cells(RACE)
-        print("", looked_at(cells, race), ends(cells, race), sep="\n\n")
+        tables = [] if next(small.missing(cells), None) else [small.table(cells)]
+        tables += [ends(cells, race, group) for group in (ONE_FOR_ALL, BY_KIND, NO_SCHEDULE)]
+        print("", looked_at(cells, race), *tables, sep="\n\n")
