@@ -2,12 +2,11 @@
 
 The same model is fitted with one callback after the other, in an order that is shuffled each round,
 on the backend that Keras is set to. Timed is the second epoch of each fit: in the first a guard
-takes the state of the beginning, which is measured apart.
+takes the state of the beginning.
 """
 
 import argparse
 import random
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -80,47 +79,48 @@ MODELS = {
 }
 
 
-class Clock(keras.callbacks.Callback):
-    """Stands last, and notes how long each epoch takes, other callbacks included."""
+class Clock:
+    """How long the epochs of a fit take, with all that callbacks between its two do."""
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Begins anew."""
+    def __init__(self) -> None:
+        """Makes the two callbacks."""
+        self.first, self.last = keras.callbacks.Callback(), keras.callbacks.Callback()
         self.seconds: list[float] = []
+        self.first.on_epoch_begin = self._begin
+        self.last.on_epoch_end = self._end
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Starts the clock."""
+    def _begin(self, epoch: int, logs: Any = None) -> None:
         self._began = time.perf_counter()
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Reads it."""
+    def _end(self, epoch: int, logs: Any = None) -> None:
         self.seconds.append(time.perf_counter() - self._began)
 
 
 def measured(
     make: Callable[..., Any], seconds: float, rounds: int | None
-) -> tuple[timing.Times, timing.Times, int]:
-    """Returns the seconds of first epochs, those of steps of second ones, and the steps in one."""
+) -> tuple[timing.Times, int]:
+    """Returns the seconds of steps of second epochs, and the steps in one."""
     keras.utils.set_random_seed(0)
     model, x, y, size = make(np.random.default_rng(0))
     steps = len(x) // size // (5 if rounds else 1)
     x, y = x[: steps * size], y[: steps * size]
     model.compile(NAGD(1e-4), "sparse_categorical_crossentropy")
     names = [BASE, *MADE]
-    starts: timing.Times = {name: [] for name in names}
     times: timing.Times = {name: [] for name in names}
-    order, shuffle, clock = list(names), random.Random(0).shuffle, Clock()
+    order, shuffle = list(names), random.Random(0).shuffle
     began = time.perf_counter()
     done = -1  # The first round traces.
     while done < rounds if rounds else done < 3 or time.perf_counter() - began < seconds:
         shuffle(order)
         for name in order:
             made = [] if name == BASE else [MADE[name]()]
-            model.fit(x, y, size, 2, callbacks=[*made, clock], shuffle=False, verbose=0)
+            clock = Clock()
+            made = [clock.first, *made, clock.last]
+            model.fit(x, y, size, 2, callbacks=made, shuffle=False, verbose=0)
             if done >= 0:
-                starts[name].append(clock.seconds[0])
                 times[name].append(clock.seconds[1] / steps)
         done += 1
-    return starts, times, steps
+    return times, steps
 
 
 def main() -> None:
@@ -132,11 +132,9 @@ def main() -> None:
     print(*(f"{key}: {value}" for key, value in environment.described().items()), sep="\n")
     print(f"backend: {keras.backend.backend()}")
     for title, make in MODELS.items():
-        starts, times, steps = measured(make, options.seconds, 1 if options.quick else None)
+        times, steps = measured(make, options.seconds, 1 if options.quick else None)
         print(f"\n{title}: a step, of {steps} in an epoch, {len(times[BASE])} rounds")
-        start = {name: statistics.median(each) for name, each in starts.items()}
         for name, row in timing.compared(times, [BASE]).items():
-            row["start ms"] = round(1e3 * (start[name] - start[BASE]), 1)
             print(line({"contestant": name, **row}, 36))
 
 

@@ -8,6 +8,7 @@ import keras
 from benchmarks.race.contestants import Draw
 
 RMS = 0.2  # of a matrix' step, in learning rates, as Keras' Muon has it
+EPSILON = 1e-7  # Keras'
 
 
 def is_matrix(variable: Any) -> bool:
@@ -16,7 +17,7 @@ def is_matrix(variable: Any) -> bool:
 
 
 class OptaxMuon(keras.optimizers.Optimizer):
-    """Optax' Muon, on JAX."""
+    """Optax' Muon, on JAX: what is no matrix goes along NAdam there."""
 
     def __init__(self, draw: Draw, updates: int) -> None:
         """Takes the settings of a trial."""
@@ -37,6 +38,7 @@ class OptaxMuon(keras.optimizers.Optimizer):
             rate,
             beta=1 - draw.rest,
             consistent_rms=RMS,
+            eps=EPSILON,
             muon_weight_dimension_numbers={
                 v.path: numbers if is_matrix(v) else None for v in variables
             },
@@ -66,7 +68,7 @@ class OptaxMuon(keras.optimizers.Optimizer):
 
 
 class TorchMuon(keras.optimizers.Optimizer):
-    """PyTorch's Muon."""
+    """PyTorch's Muon: its iteration is of 16 bits."""
 
     def __init__(self, draw: Draw, updates: int) -> None:
         """Takes the settings of a trial."""
@@ -90,7 +92,7 @@ class TorchMuon(keras.optimizers.Optimizer):
                 momentum=momentum,
                 adjust_lr_fn="match_rms_adamw",
             ),
-            torch.optim.AdamW(others, weight_decay=0.0),
+            torch.optim.AdamW(others, eps=EPSILON, weight_decay=0.0),
         ]
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:

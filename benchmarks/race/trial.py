@@ -36,7 +36,7 @@ class Judge(keras.callbacks.Callback):
 
 def at_once(workload: Workload) -> int:
     """Returns how many updates are one execution: `fit` makes whole ones, so they must divide."""
-    if keras.backend.backend() != "tensorflow":  # JAX would compile each; PyTorch makes one only.
+    if keras.backend.backend() != "tensorflow":  # PyTorch makes one, and JAX would unroll them.
         return 1
     return math.gcd(workload.updates // READINGS, STEPS_PER_EXECUTION)
 
@@ -50,7 +50,7 @@ def compiled(
     model.compile(
         optimizer=contestant.make(draw, workload.updates),
         steps_per_execution=at_once(workload),
-        jit_compile=False,
+        jit_compile=keras.backend.backend() == "jax",
         **problem.settings,
     )
     # Before the first step is traced: Keras' ScheduleFreeAdamW copies the weights here, and copies

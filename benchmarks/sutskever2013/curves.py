@@ -136,7 +136,7 @@ def experiment() -> Experiment:
     return Experiment(
         name="curves",
         columns=columns((0.9, 0.99, 0.995, 0.999)),
-        directed=directed((0.9, 0.99)),
+        directed=directed((0.9,)),
         rates=(0.05, 0.01, 0.005, 0.001, 0.0005, 0.0001),
         updates=UPDATES,
         piece=PIECE,

@@ -26,7 +26,7 @@ PEERS = {
     "jax": ("JAX", "Optax SGD"),
     "torch": ("PyTorch", "PyTorch SGD, fused"),
 }
-SETTINGS, EMBEDDING = "settings", "embedding"
+EMBEDDING = "embedding"
 
 
 def draw(path: Path) -> list[Path]:
@@ -37,7 +37,6 @@ def draw(path: Path) -> list[Path]:
     made = []
     for name, how, parts in (
         ("", _beside_peers, PEERS),
-        ("_settings", _by_setting, (SETTINGS,)),
         ("_embedding", _by_rows, (EMBEDDING,)),
     ):
         if shown := [row for row in rows if row["section"] in parts]:
@@ -54,17 +53,6 @@ def _where(env: Mapping[str, Any]) -> str:
     named = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch")
     versions = [f"{name} {env[name]}" for name in named if name in env]
     return f"{env['CPU']}, {env['cores']} cores; {', '.join(versions)}"
-
-
-def _ratio_axis(ax: Any, said: str) -> None:
-    ax.axvline(1, color="0.4", lw=0.8)
-    ax.set_xscale("log")
-    ticks = (0.25, 0.5, 1, 2, 4)
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.minorticks_off()
-    ax.set_xlabel(said)
-    ax.grid(axis="x", color="0.9")
-    ax.set_axisbelow(True)
 
 
 def _beside_peers(ax: Any, rows: Rows) -> None:
@@ -84,18 +72,15 @@ def _beside_peers(ax: Any, rows: Rows) -> None:
             labels.append(f"{title}, {short}:\nof {peer}")
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
-    _ratio_axis(ax, "NAGD's time for an update, as a multiple of its peer's: below 1 is faster")
+    ax.axvline(1, color="0.4", lw=0.8)
+    ax.set_xscale("log")
+    ticks = (0.25, 0.5, 1, 2, 4)
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    ax.set_xlabel("NAGD's time for an update, as a multiple of its peer's: below 1 is faster")
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
     ax.legend(title="variables", loc="best")
-
-
-def _by_setting(ax: Any, rows: Rows) -> None:
-    """Dots of NAGD's time as a multiple of that of Keras' SGD, by setting."""
-    key = "ratio to Keras SGD"
-    found = {r["table"]: r[key] for r in rows if r["contestant"] == "NAGD" and key in r}
-    ax.plot(list(found.values()), list(found), "o", color="tab:blue", ms=8)
-    ax.invert_yaxis()
-    _ratio_axis(ax, "NAGD's time for an update, as a multiple of Keras' SGD's: below 1 is faster")
-    ax.set_title("One variable of 25 million on TensorFlow, with a setting", fontsize=10)
 
 
 def _by_rows(ax: Any, rows: Rows) -> None:

@@ -17,7 +17,7 @@ _FIRST = 3  # losses that show whether going back has helped
 _LEVELS = 1.5  # The largest of n normal numbers is sqrt(2 log n) deviations; by trial.
 _GAIN = 0.16  # of a logarithm, 15 percent: less may be gained by a network that tells nothing
 _HALF = math.log(2.0)  # of the beginning: less says little where few losses are known
-_SMALL = 1000.0  # times below the beginning, where losses may vary as they like, or be 0
+_SMALL = 1000.0  # times below the beginning, where losses may vary as they like
 _FAR = math.log(3.0)  # above the beginning
 
 
@@ -40,19 +40,20 @@ class Climb(NamedTuple):
 class Climbs:
     r"""The levels of the losses, and what they say of the learning rate.
 
-    With the losses $l_1, \dots, l_t$, those below $l_1 / 1000$ count as that, and
-    $x_i = \log l_i$. Let the level $L$ be the median of the last 25, $L'$ that of the 25 before,
-    and $L_5$ that of the last 5. The noise $\sigma$ of a loss is $1.4826 / \sqrt 2$ times the
-    median absolute deviation of the last 50 differences $x_i - x_{i - 1}$, which a trend does not
-    enlarge. Training has gained if
+    With the losses $l_1, \dots, l_t$ and $x_i = \log l_i$, let the level $L$ be the median of the
+    last 25, $L'$ that of the 25 before, and $L_5$ that of the last 5. The noise $\sigma$ of a loss
+    is $1.4826 / \sqrt 2$ times the median absolute deviation of the last 50 differences
+    $x_i - x_{i - 1}$, which a trend does not enlarge. Training has gained if
     $\max(L, L') < x_1 - 0.16$, which is 15 %; the best level $b$ is the lowest value of
     $\max(L, L')$ so far, where $L_5 \le L$.
 
     Once it has gained, the loss has climbed if it has lost much of that, and not by chance:
 
-    $$L > b + \max\bigl(\text{share} \cdot (x_1 - b),\ \sigma \sqrt{1.5 \log(1 + t / 25)}\bigr).$$
+    $$L > b + \max\bigl(\text{share} \cdot (x_1 - b),\ \sigma \sqrt{1.5 \log(1 + t / 25)}\bigr),
+      \qquad L > x_1 - \log 1000.$$
 
-    The square root is for chance, and left out where there is a spike besides.
+    The square root is for chance, and left out where there is a spike besides. Losses of less than
+    a thousandth of the first may vary as they like.
     Before, in the first 100 batches, let $d$ be the distance that weights have moved from their
     beginning, in units of their length there. What is learned at a good learning rate is a small
     change of the weights, and on a plateau they hardly move. So it has diverged if
@@ -64,8 +65,9 @@ class Climbs:
     $$d > 50 / t,\quad L_5 > x_1 - \log 2 \qquad \text{or} \qquad
       d > 1, \quad L_5 > x_1 + \max(\log 3,\ 3 \sigma).$$
 
-    As soon as a loss is negative, or if the first is 0, $x_i = l_i$, a gain is one that is not by
-    chance, and only the first of these can be.
+    As soon as a loss is zero or negative, the first of these takes $x_i = l_i$, and a gain is one
+    that is not by chance. The others take a loss of zero for a thousandth of the first, and end
+    with the first negative loss.
     """
 
     def __init__(self, share: float | None) -> None:
@@ -77,7 +79,7 @@ class Climbs:
         self._last: Climb | None = None  # until it is known whether it helped to go back
         self._age = 0  # losses since the beginning
         self._tries = 0
-        self._is_positive = True
+        self._is_positive = self._has_logarithms = True
 
     @property
     def start(self) -> float:
@@ -101,7 +103,8 @@ class Climbs:
         if not self._age:
             self._starts.append(loss)
         self._age += 1
-        self._is_positive &= loss >= 0 < self.start
+        self._is_positive &= loss > 0
+        self._has_logarithms &= loss >= 0 and self.start / _SMALL > 0
         self._losses.append(loss)
         if len(self._losses) < min(self._age, 2 * LEVEL) or self._age < LEVEL:
             return False
@@ -126,7 +129,7 @@ class Climbs:
             return None
         if self._best < math.inf:
             return self.climbed()
-        if self._is_positive and self.is_young:
+        if self._has_logarithms and self.is_young:
             return self._far_above(moved) or self._stuck(moved)
         return None
 
@@ -139,7 +142,10 @@ class Climbs:
         if self._share is None or self._best == math.inf or len(self._losses) < LEVEL:
             return None
         level, best = self._level(), self._x(self._best)
-        above = self._share * (self._x(self.start) - best)
+        gain = self._x(self.start) - best
+        above = self._share * gain
+        if self._is_positive:
+            above = max(above, gain - math.log(_SMALL))
         # What is quick comes first, since this is asked at every batch.
         if self._x(level) > best + above and not spiked:
             above = max(above, self._chance())
@@ -180,11 +186,11 @@ class Climbs:
         if self._age <= LAST:
             return None
         is_early = self._age < LEVEL
-        limit = self._x(self.start) - (_HALF if is_early else _GAIN)
+        limit = math.log(self.start) - (_HALF if is_early else _GAIN)
         level = self._now(LAST if is_early else LEVEL)
-        if self._x(self._now(LAST)) <= limit:
+        if self._log(self._now(LAST)) <= limit:
             return None
-        if not is_early and self._x(level) <= limit + self._noise():
+        if not is_early and self._log(level) <= limit + self._noise(self._log):
             return None
         if not moved() > max(1.0, START / 2 / self._age):
             return None
@@ -197,9 +203,9 @@ class Climbs:
     def _far_above(self, moved: Callable[[], float]) -> Climb | None:
         if not LAST < self._age <= LEVEL:
             return None
-        limit = self._x(self.start) + max(_FAR, 3 * self._noise())
+        limit = math.log(self.start) + max(_FAR, 3 * self._noise(self._log))
         level = self._now(LAST)
-        if self._x(level) <= limit or not moved() > 1:
+        if self._log(level) <= limit or not moved() > 1:
             return None
         words = f"is {level:.4g}, far above the {self.start:.4g} of the beginning"
         return Climb(words, level, math.exp(limit), 1 + self._tries)
@@ -213,12 +219,15 @@ class Climbs:
 
     def _chance(self) -> float:
         """Returns how far a level may be above the best one by chance."""
-        return self._noise() * math.sqrt(_LEVELS * math.log1p(self._age / LEVEL))
+        return self._noise(self._x) * math.sqrt(_LEVELS * math.log1p(self._age / LEVEL))
 
-    def _noise(self) -> float:
-        """Returns the deviation of a loss that is not due to a trend."""
-        differences = [b - a for a, b in itertools.pairwise(map(self._x, self._losses))]
+    def _noise(self, x: Callable[[float], float]) -> float:
+        """Returns the deviation of a loss, seen by a function, that is not due to a trend."""
+        differences = [b - a for a, b in itertools.pairwise(map(x, self._losses))]
         return median_and_deviation(differences)[1] / math.sqrt(2)
 
+    def _log(self, loss: float) -> float:
+        return math.log(max(loss, self.start / _SMALL))
+
     def _x(self, loss: float) -> float:
-        return math.log(max(loss, self.start / _SMALL)) if self._is_positive else loss
+        return math.log(loss) if self._is_positive else loss

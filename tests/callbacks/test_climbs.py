@@ -41,7 +41,7 @@ def deviation(x):
 
 def by_numpy(losses, share=1 / 3):
     """The first of the three formulas of the docstring, without anything that saves time."""
-    x, best = np.log(np.maximum(losses, losses[0] / 1000)), math.inf
+    x, best = np.log(losses), math.inf
     for t in range(LEVEL, len(x) + 1):
         level, before, now = (
             np.median(y) for y in (x[t - 25 : t], x[max(t - 50, 0) :][:25], x[t - 5 : t])
@@ -50,7 +50,8 @@ def by_numpy(losses, share=1 / 3):
             best = max(level, before)
         noise = deviation(np.diff(x[max(t - 50, 0) : t])) / np.sqrt(2)
         noise *= np.sqrt(1.5 * np.log(1 + t / 25))
-        if best < math.inf and level > best + max(share * (x[0] - best), noise):
+        limit = max(best + max(share * (x[0] - best), noise), x[0] - np.log(1000))
+        if best < math.inf and level > limit:
             return t
     return None
 
@@ -156,17 +157,29 @@ def test_losses_near_zero(seed):
 
 
 def test_losses_that_are_small_may_vary():
-    """A level below a thousandth of the first counts as that, and a third of its gain is 1e-2."""
-    for low in (1e-5, 0.0):
-        for level, seen in ((0.0099, False), (0.0101, True)):
-            losses = [1.0, *np.geomspace(1, 1e-5, 100), *[low] * 50, *[level] * 50]
-            assert (first(losses, moved=NEAR) is not None) == seen
+    """Less than a thousandth of the first is no divergence, if it is a hundred times the best."""
+    for level, seen in ((0.0009, False), (0.0011, True)):
+        found = first([1.0, *np.geomspace(1, 1e-5, 100), *[1e-5] * 50, *[level] * 50], moved=NEAR)
+        assert (found is not None) == seen
 
 
 def test_a_loss_of_zero_does_not_hide_what_never_falls():
     losses = [1.0, 1.0, 0.0, *[1.0] * 100]
     assert first(losses, moved=1.1)[1] == 46
     assert first([2 * loss for loss in losses], moved=2.5)[1] == 21
+
+
+@given(seed=SEEDS, share=st.floats(0, 0.5))
+def test_losses_of_which_more_and_more_are_zero(seed, share):
+    """As hinges have them: the median flips between zero and what is left."""
+    rng = np.random.default_rng(seed)
+    losses = noise(seed, 1000, 0.3)
+    losses[rng.random(1000) < np.linspace(0, share, 1000)] = 0.0
+    assert first(losses, moved=NEAR) is None
+
+
+def test_a_first_loss_of_next_to_nothing():
+    assert first([1e-321, 0.0, *[1e-321] * 100]) is None
 
 
 @given(seed=SEEDS)

@@ -15,8 +15,8 @@ from benchmarks.support.cells import Cells
 BACKEND = keras.backend.backend()
 
 
-def curve(make, draw, updates=40):
-    """The losses of a small network whose update t has the batch t."""
+def end(make, draw, updates=40):
+    """The last loss of a small network whose update t has the batch t."""
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(16, activation="tanh"), keras.layers.Dense(1)]
     model = keras.Sequential([keras.Input((8,)), *layers])
@@ -32,9 +32,12 @@ def curve(make, draw, updates=40):
 def test_a_peer_trains_as_keras_muon_does(decays):
     if BACKEND == "jax":
         pytest.importorskip("optax")
-    draw = Draw(0.02, 0.1, decays)
+    # Optax' other variables go along NAdam, and PyTorch's iteration is of 16 bits.
+    tolerance = {"jax": 0.01, "torch": 0.003}[BACKEND]
     _, make = PEERS[BACKEND]
-    assert curve(make, draw) == pytest.approx(curve(ALL["Muon"].make, draw), rel=0.02)
+    for rest in (0.5, 0.05):
+        draw = Draw(0.02, rest, decays)
+        assert end(make, draw) == pytest.approx(end(ALL["Muon"].make, draw), rel=tolerance)
 
 
 @pytest.mark.skipif(not crosscheck.RACE.exists(), reason="a source distribution has no results")

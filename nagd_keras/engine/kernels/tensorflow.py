@@ -28,11 +28,6 @@ from nagd_keras.rules.restart import weighted
 
 # From this number of elements on a pass over memory costs more than to call a compiled function.
 LARGE = 2**22
-# XLA walks through pieces in one thread, and finds each in the cache the second time that it needs
-# it. Beside two threads that read memory twice, it took .85 of their time on one CPU, and 1.5 to 1.9
-# times as much on another, whose single threads have a smaller share of the memory's speed.
-FEW_THREADS = 1
-
 
 __all__ = ["direct_for", "move_for", "sum_of_squares", "update"]
 
@@ -56,9 +51,11 @@ def way_for(w: tf.Variable, s: tf.Variable, g: Any) -> Way:
     ops_can = not rows and w.dtype == s.dtype == g.dtype and w.dtype in (tf.float32, tf.float64)
     compiles = _on_cpu(w) and _compiles() and not tf.config.functions_run_eagerly()
     if (rows or size >= LARGE) and compiles:
-        # Other dtypes would be widened as a whole, before the first piece.
-        few = ops_can and _threads() <= FEW_THREADS
-        return Way.CHUNKED if few and chunks.can(size) else Way.COMPILED
+        # Pieces are found in the cache the second time, but pass through one thread. Two are
+        # faster, or nearly as fast, though they read memory twice. Other dtypes than these would
+        # be widened as a whole, before the first piece.
+        pieces = ops_can and _threads() == 1 and chunks.can(size)
+        return Way.CHUNKED if pieces else Way.COMPILED
     return Way.TRAINING_OPS if ops_can else Way.FORMULA
 
 
@@ -67,8 +64,8 @@ def move_for(direction: Direction, variables: Sequence[Any], dtype: str) -> Any:
     plain = formula.move_for(direction, variables, dtype, update)
     if not (_on_cpu(native(variables[0])) and _has_xla()):
         return plain
-    few = _threads() <= FEW_THREADS
-    return compiled_move(plain, direction, variables, dtype, few, can=_compiles)
+    one_thread = _threads() == 1
+    return compiled_move(plain, direction, variables, dtype, one_thread, can=_compiles)
 
 
 def update(steps: Sequence[Step], lazy: bool = False, restart: Restart | None = None) -> Any:

@@ -24,7 +24,7 @@ def compiled_move(
     direction: Direction,
     variables: Sequence[Any],
     dtype: str,
-    few_threads: bool,
+    one_thread: bool,
     can: Callable[[], bool],
 ) -> Any:
     """Returns what makes the updates of variables: compiled where that is faster, else as `plain`.
@@ -34,7 +34,7 @@ def compiled_move(
         direction: see there.
         variables: see there.
         dtype: see there.
-        few_threads: whether one thread, that finds things in its cache, is as fast as all.
+        one_thread: whether there is one thread only, so that a large variable goes in pieces.
         can: says whether XLA compiles when a step is traced.
     """
     size = sum(native(variable).shape.num_elements() or 0 for variable in variables)
@@ -43,7 +43,7 @@ def compiled_move(
     if not (direction.compiled or large):
         return plain
     pieces = large and same_shapes(direction, variables[0])
-    pieces = pieces and few_threads and size >= PIECES and chunks.can(size)
+    pieces = pieces and one_thread and size >= PIECES and chunks.can(size)
 
     # One function a group: TensorFlow warns of a function that it traces for many shapes.
     @partial(tf.function, jit_compile=True, autograph=False, reduce_retracing=True)
