@@ -103,6 +103,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.workloads) - set(WORKLOADS):
         parser.error(f"unknown workloads: {', '.join(sorted(unknown))}")
+    if arguments.small and arguments.workloads:
+        parser.error("--small has tasks of its own: leave the workloads out")
     cells = Cells(arguments.results)
     if arguments.small and not arguments.report:
         small.run(cells)

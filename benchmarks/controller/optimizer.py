@@ -7,10 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from benchmarks.controller.rule import TINY, Rule, Slopes
+from benchmarks.controller.variants import ALL, EACH
 from benchmarks.race.contestants import WARM
 from nagd_keras import NAGD, directions
-
-ALL, MATRICES, EACH = "one for all", "one for all matrices", "one for each variable"
 
 
 class Controller:

@@ -9,6 +9,7 @@ LOOKED_AT = 0.001, 0.0032, 0.01, 0.032, 0.1
 BEGUN_WITH = 0.0032, 0.01, 0.032
 PART = 4  # of the updates, one of so many, in which signals are looked at
 AVERAGE = 0.99  # the momentum of averages of the weights
+ALL, MATRICES, EACH = "one for all", "one for all matrices", "one for each variable"  # factors
 
 
 class Variant(NamedTuple):
@@ -31,7 +32,7 @@ class Variant(NamedTuple):
     until: float
     rates: tuple[float, ...] = BEGUN_WITH
     part: int = 1
-    factors: str = "one for all"
+    factors: str = ALL
     least: float = 0.0
     most: float = math.inf
     held: bool = True
@@ -39,7 +40,6 @@ class Variant(NamedTuple):
     averaged: bool = False
 
 
-MATRICES, EACH = "one for all matrices", "one for each variable"
 AGREES, COSINE = Rule(agreement(0.0), 0.05), Rule(cosine, 0.05)
 SIGNALS = {"looked at": Variant(None, 1.0, LOOKED_AT, PART)}
 ONE_FOR_ALL = {
