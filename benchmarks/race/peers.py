@@ -16,22 +16,31 @@ def is_matrix(variable: Any) -> bool:
     return len(variable.shape) == 2 and "embedding" not in variable.path.lower()
 
 
-class OptaxMuon(keras.optimizers.Optimizer):
-    """Optax' Muon, on JAX: what is no matrix goes along NAdam there."""
+class Peer(keras.optimizers.Optimizer):
+    """An optimizer of another package, with the settings of a trial."""
 
     def __init__(self, draw: Draw, updates: int) -> None:
-        """Takes the settings of a trial."""
+        """Takes the settings, and the number of updates of the run."""
         super().__init__(1.0)
         self._draw, self._updates = draw, updates
 
     def build(self, variables: Any) -> None:
-        """Makes Optax' state."""
+        """Makes the other optimizer and its state."""
+        if not self.built:
+            super().build(variables)
+            self._make(variables)
+
+    def _make(self, variables: Any) -> None:
+        raise NotImplementedError
+
+
+class OptaxMuon(Peer):
+    """Optax' Muon, on JAX: what is no matrix goes along NAdam there."""
+
+    def _make(self, variables: Any) -> None:
         import jax
         import optax
 
-        if self.built:
-            return
-        super().build(variables)
         draw, numbers = self._draw, optax.contrib.MuonDimensionNumbers()
         rate = optax.cosine_decay_schedule(draw.rate, self._updates) if draw.decays else draw.rate
         self._muon = optax.contrib.muon(
@@ -67,21 +76,12 @@ class OptaxMuon(keras.optimizers.Optimizer):
         self.iterations.assign_add(1)
 
 
-class TorchMuon(keras.optimizers.Optimizer):
+class TorchMuon(Peer):
     """PyTorch's Muon: its iteration is of 16 bits."""
 
-    def __init__(self, draw: Draw, updates: int) -> None:
-        """Takes the settings of a trial."""
-        super().__init__(1.0)
-        self._draw, self._updates = draw, updates
-
-    def build(self, variables: Any) -> None:
-        """Makes PyTorch's optimizers."""
+    def _make(self, variables: Any) -> None:
         import torch
 
-        if self.built:
-            return
-        super().build(variables)
         matrices = [v.value for v in variables if is_matrix(v)]
         others = [v.value for v in variables if not is_matrix(v)]
         momentum = 1 - self._draw.rest
