@@ -52,6 +52,7 @@ def test_under_noise_the_cosine_falls_like_the_inverse_of_time():
     assert long / short == pytest.approx(1 / 4, rel=0.2)
 
 
+@pytest.mark.long
 def test_without_a_rule_it_is_nagd():
     from benchmarks.controller.optimizer import Controller, FromRun
 
@@ -82,6 +83,7 @@ def controlled(factors, relative=False, signal=lambda slopes: slopes.agreement, 
     return made, variables
 
 
+@pytest.mark.long
 def test_a_factor_is_of_all_of_the_matrices_or_of_each():
     found = {}
     for factors in ("one for all", "one for all matrices", "one for each variable"):
@@ -100,6 +102,7 @@ def test_a_step_in_units_of_the_weights():
     assert factors == [pytest.approx(size, rel=0.2), 1.0]
 
 
+@pytest.mark.long
 def test_a_factor_that_only_rises():
     falling, rising = (
         controlled("one for all", signal=lambda slopes, sign=sign: sign + 0 * slopes.q, least=1.0)
@@ -109,6 +112,7 @@ def test_a_factor_that_only_rises():
     assert rising[0].controller.factor > 1.5
 
 
+@pytest.mark.long
 def test_on_small_tasks_the_factor_rises_from_one_where_it_may():
     for most, rises in ((small.WITHOUT, False), (small.WITH, True)):
         made = small.contestant(most).make(100)

@@ -50,6 +50,7 @@ def run(*arguments, name="digits"):
     )
 
 
+@pytest.mark.long  # CI runs the README's command.
 def test_digits_from_the_command_line(tmp_path):
     result = run("--epochs", "1", "--output", str(tmp_path / "new"))
     assert result.returncode == 0, result.stderr

@@ -1,6 +1,7 @@
 """The mathematics stands once, imports run one way, and Keras' private surface is small."""
 
 import ast
+import functools
 import re
 import sys
 from pathlib import Path
@@ -96,6 +97,7 @@ PUBLIC = "callbacks", "convert", "directions", "schedules"
 PRIVATE = "keras_private"  # the one module that may touch what Keras does not document
 
 
+@functools.cache
 def modules():
     """The syntax trees of all modules, by their dotted names within the package."""
     paths = {path.relative_to(PACKAGE).with_suffix(""): path for path in PACKAGE.rglob("*.py")}
@@ -144,6 +146,7 @@ def test_all_is_sorted_and_there(package):
     assert all(hasattr(package, name) for name in package.__all__)
 
 
+@functools.cache
 def keras_objects():
     """Objects of Keras' that have all the attributes that it makes when they are needed."""
     optimizer = keras.optimizers.SGD(momentum=0.5, use_ema=True, gradient_accumulation_steps=2)

@@ -34,10 +34,14 @@ AGES = {
     "docs/saving.md": [10 * 8, 20 * 8],  # over files of all kinds
     "docs/convert.md": [2 * 5 * 8],  # with two optimizers
 }
+# They take longest, and the second has the code of the README.
+LONG = "docs/recipes.md", "README.zh.md"
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="some blocks are TensorFlow's")
-@pytest.mark.parametrize("page", BLOCKS)
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, marks=pytest.mark.long) if p in LONG else p for p in BLOCKS]
+)
 def test_the_code_runs(page, tmp_path, monkeypatch, capsys):
     """Block after block, which share their names."""
     monkeypatch.chdir(tmp_path)

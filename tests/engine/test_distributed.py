@@ -157,6 +157,7 @@ def test_with_loss_scaling(found_long):
     assert found["ages"][0] == found["ages"][1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "message"),
     [
