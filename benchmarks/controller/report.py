@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import geometric_mean
 
 from benchmarks.controller import small
 from benchmarks.controller.variants import (
@@ -15,7 +16,7 @@ from benchmarks.controller.variants import (
 from benchmarks.race import judging
 from benchmarks.race.plan import last
 from benchmarks.race.report import markdown
-from benchmarks.race.rulings import SEEDS, at_rate, mean
+from benchmarks.race.rulings import SEEDS, at_rate
 from benchmarks.race.workloads import WORKLOADS
 from benchmarks.support.cells import Cells
 
@@ -69,7 +70,7 @@ def ends(cells: Cells, race: Cells, variants: Iterable[str]) -> str:
             )
             if found is None:
                 continue
-            ratio = mean([found[name] / reference[name] for name in names])
+            ratio = geometric_mean(found[name] / reference[name] for name in names)
             rows.append(
                 [
                     variant or "without a rule",

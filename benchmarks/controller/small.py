@@ -1,6 +1,6 @@
 """The best of the rules on the small tasks of `benchmarks.defaults`."""
 
-import math
+import statistics
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -63,6 +63,6 @@ def table(cells: Cells) -> str:
         ends = [(cells.of(group(task), key(most)) or {})["end"] for most in (WITHOUT, WITH)]
         ratios.append(ends[1] / ends[0])
         rows.append([f"`{task}`", *(f"{end:.4g}" for end in ends), f"{ratios[-1]:.2f}"])
-    mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+    mean = statistics.geometric_mean(ratios)
     rows.append(["geometric mean", "", "", f"{mean:.2f}"])
     return markdown(["task", "without the rule", "with it", "ratio"], rows)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.defaults import report
-from benchmarks.defaults.contestants import CONTESTANTS, GRID
+from benchmarks.defaults.contestants import CONTESTANTS
 from benchmarks.defaults.runs import Run, made, missing, planned
 from benchmarks.defaults.tasks import TASKS
 from benchmarks.support.cells import Cells
@@ -51,15 +51,14 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--contestant", action="append", metavar="NAME", help="default: all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="processes, each of one thread")
-    parser.add_argument("--grid", action="store_true", help="NAGD with given peak rates instead")
     parser.add_argument("--quick", action="store_true", help="a few, for one epoch; kept nowhere")
     parser.add_argument("--results", type=Path, default=HERE, metavar="FILE")
     parser.add_argument("--report", action="store_true", help="only report what is there")
     arguments = parser.parse_args(given)
     if unknown := set(arguments.tasks) - set(TASKS):
         parser.error(f"unknown tasks: {', '.join(sorted(unknown))}")
-    names = arguments.contestant or list(GRID if arguments.grid else CONTESTANTS)
-    if unknown := set(names) - {*CONTESTANTS, *GRID}:
+    names = arguments.contestant or list(CONTESTANTS)
+    if unknown := set(names) - set(CONTESTANTS):
         parser.error(f"unknown contestants: {'; '.join(sorted(unknown))}")
     if arguments.quick:
         with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,6 @@ from nagd_keras import NAGD, callbacks
 
 KERAS = "Adam", "AdamW", "Nadam", "RMSprop", "SGD", "Muon"
 DIRECTIONS = "gradient", "adaptive", "orthogonal"
-RATES = 1e-4, 3.2e-4, 1e-3, 3.2e-3, 0.01, 0.032, 0.1, 0.32, 1.0  # of the grid: peaks
 
 
 def nothing(model: Any, x: Any, y: Any, batch: int) -> list[Any]:
@@ -57,11 +56,6 @@ def found(model: Any, x: Any, y: Any, batch: int) -> list[Any]:
     ]
 
 
-def peak(rate: float, model: Any, x: Any, y: Any, batch: int) -> list[Any]:
-    """Returns one cycle to a given learning rate."""
-    return [callbacks.OneCycle(rate, momentum=None)]
-
-
 def ours(direction: str, made: Callable[..., list[Any]] = nothing) -> Contestant:
     """Returns NAGD along a direction."""
     return Contestant(lambda updates: NAGD(direction=direction), made, callbacks.at_iterate)
@@ -76,9 +70,4 @@ CONTESTANTS = {
     **{f"NAGD, {each}": ours(each) for each in DIRECTIONS},
     **{f"NAGD, {each}, OneCycle": ours(each, cycle) for each in DIRECTIONS},
     **{f"NAGD, {each}, found and OneCycle": ours(each, found) for each in DIRECTIONS},
-}
-GRID = {
-    f"{each}, {rate:g}": ours(each, functools.partial(peak, rate))
-    for each in DIRECTIONS
-    for rate in RATES
 }

@@ -81,9 +81,8 @@ def _row(
     ratios = {
         task: end / best[task] if math.isfinite(end) else math.inf for task, end in medians.items()
     }
-    mean = math.nan
-    if len(ratios) == tasks:
-        mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
+    whole = len(ratios) == tasks
+    mean = statistics.geometric_mean(ratios.values()) if whole else math.nan
     good = [trained(*run, best[task]) for task, runs in losses.items() for run in runs]
     seeds = min(map(len, losses.values()))
     return Row(who, ratios, mean, 1 - sum(good) / len(good), seeds)

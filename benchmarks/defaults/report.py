@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.defaults import figure
-from benchmarks.defaults.contestants import CONTESTANTS, GRID
+from benchmarks.defaults.contestants import CONTESTANTS
 from benchmarks.defaults.judging import Row, ends, rows
 from benchmarks.defaults.tasks import TASKS
 from benchmarks.support.cells import Cells, replace
 
+TITLE = "Optimizers as they come"
 ABOUT = (
     "Validation losses at the end: medians over seeds, of that of the best contestant of the "
     "task. Mean: the geometric one, of those that ran on all tasks. Not trained: the share of runs "
@@ -30,23 +31,14 @@ def table(found: Sequence[Row], tasks: Sequence[str]) -> list[str]:
     return lines
 
 
-def section(cells: Cells, title: str, names: Sequence[str], path: Path) -> list[str]:
-    """Draws a figure, and returns the lines about some contestants; none if none of them ran."""
-    tasks = [task for task in TASKS if any(ends(cells, task, name) for name in names)]
-    found = rows(cells, tasks, names)
-    if not found:
-        return []
-    figure.draw(found, tasks, path)
-    picture = f"![{title}]({path.name})"
-    return [f"# {title}", "", ABOUT, "", picture, "", *table(found, tasks), ""]
-
-
 def write(cells: Cells, path: Path) -> None:
     """Writes page and figures beside the results, and prints the page."""
-    has_grid = any(ends(cells, task, name) for task in TASKS for name in GRID)
-    lines = section(cells, "Optimizers as they come", list(CONTESTANTS), path.with_suffix(".png"))
-    if has_grid:
-        grid = path.with_name(f"{path.stem}-grid.png")
-        lines += section(cells, "Beside given peak rates", [*CONTESTANTS, *GRID], grid)
+    tasks = [task for task in TASKS if any(ends(cells, task, name) for name in CONTESTANTS)]
+    found = rows(cells, tasks, CONTESTANTS)
+    lines = [f"# {TITLE}", ""]
+    if found:
+        picture = path.with_suffix(".png")
+        figure.draw(found, tasks, picture)
+        lines += [ABOUT, "", f"![{TITLE}]({picture.name})", "", *table(found, tasks), ""]
     print("\n".join(lines))
     replace(path.with_suffix(".md"), "\n".join(lines))

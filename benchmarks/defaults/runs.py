@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks.defaults.contestants import CONTESTANTS, GRID
+from benchmarks.defaults.contestants import CONTESTANTS
 from benchmarks.defaults.tasks import TASKS
 from benchmarks.support.cells import Cells
 
@@ -57,8 +57,7 @@ def make(run: Run) -> dict[str, Any]:
     task = TASKS[run.task]
     if run.epochs is not None:
         task = task._replace(epochs=run.epochs)
-    contestant = {**CONTESTANTS, **GRID}[run.contestant]
-    return train(task, task.make(), contestant, run.seed)
+    return train(task, task.make(), CONTESTANTS[run.contestant], run.seed)
 
 
 def attempted(run: Run) -> tuple[Run, dict[str, Any] | Exception]:

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import geometric_mean
 
 from benchmarks.race.contestants import ALL
 from benchmarks.race.judging import Table, scores
 from benchmarks.race.plan import PILOTS, Plan, centre, last, shortened
-from benchmarks.race.rulings import LONGER, SEEDS, Rulings, alone, at_rate, judged, mean
+from benchmarks.race.rulings import LONGER, SEEDS, Rulings, alone, at_rate, judged
 from benchmarks.race.untuned import AS_IT_COMES, ONE_RATE
 from benchmarks.race.workloads import WORKLOADS
 from benchmarks.support.cells import Cells
@@ -88,7 +89,7 @@ def by_rate(rulings: Rulings) -> dict[str, dict[float, float]]:
     """Returns the mean ratio of each contestant to the best tuned, by learning rate."""
     return {
         who: {
-            rate: mean(rulings.ratios([at_rate(who, rate, SEEDS[0])]))
+            rate: geometric_mean(rulings.ratios([at_rate(who, rate, SEEDS[0])]))
             for rate in rulings.rates(who)[0]
         }
         for who in ONE_RATE
@@ -112,7 +113,7 @@ def ruled(rulings: Rulings) -> dict[str, dict[str, dict[str, float]]]:
 def _sorted(found: Mapping[str, Sequence[float]], rulings: Rulings) -> dict[str, dict[str, float]]:
     """Returns rows with their means, the best first."""
     rows = {
-        who: dict(zip(["mean", *rulings.workloads], [mean(each), *each], strict=True))
+        who: dict(zip(["mean", *rulings.workloads], [geometric_mean(each), *each], strict=True))
         for who, each in found.items()
     }
     return dict(sorted(rows.items(), key=lambda item: item[1]["mean"]))
@@ -134,7 +135,9 @@ def longer(rulings: Rulings) -> str:
     names = list(next(iter(ends.values())))
     lowest = {name: min(found[name] for found in ends.values()) for name in names}
     rows = {who: [f"{found[name]:.4g}" for name in names] for who, found in ends.items()}
-    means = {w: mean([found[name] / lowest[name] for name in names]) for w, found in ends.items()}
+    means = {
+        w: geometric_mean(found[name] / lowest[name] for name in names) for w, found in ends.items()
+    }
     order = sorted(rows, key=lambda who: means[who])
     return markdown(
         [f"{LONGER} times the updates", "mean", *names],

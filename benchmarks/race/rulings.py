@@ -1,8 +1,7 @@
 """What is run besides the trials: with one learning rate for all, as it comes, and for longer."""
 
-import math
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import geometric_mean, median
 from typing import NamedTuple
 
 from benchmarks.race.contestants import ALL, BUILT_IN, OURS, Contestant, Draw, Warmed
@@ -45,7 +44,7 @@ class Rulings(NamedTuple):
     def ratios(self, runs: Sequence[Run]) -> list[float]:
         """Returns the ratios of the median end of some runs to the best tuned, by workload."""
         return [
-            statistics.median(last(self.cells.of(name, run.key), workload.judged) for run in runs)
+            median(last(self.cells.of(name, run.key), workload.judged) for run in runs)
             / best(self.scores[name])
             for name, workload in self.workloads.items()
         ]
@@ -58,7 +57,7 @@ class Rulings(NamedTuple):
         """Returns those of NAGD's and of Keras' whose tuned ends are the best on average."""
         everywhere = set.intersection(*(set(found) for found in self.scores.values()))
         means = {
-            who: mean([found[who].end / best(found) for found in self.scores.values()])
+            who: geometric_mean(found[who].end / best(found) for found in self.scores.values())
             for who in everywhere
         }
         order = sorted(means, key=lambda who: means[who])
@@ -90,7 +89,7 @@ class Rulings(NamedTuple):
             runs = [at_rate(who, rate, SEEDS[0]) for rate in tried]
             if any(self.lacks(name, run) for name in self.workloads for run in runs):
                 return tried, None
-            means = [mean(self.ratios([run])) for run in runs]
+            means = [geometric_mean(self.ratios([run])) for run in runs]
             at = means.index(min(means))
             if at == 0 and low > -WIDEST:
                 low -= 1
@@ -139,8 +138,3 @@ def at_rate(who: str, rate: float, seed: int) -> Run:
 def alone(who: str) -> Run:
     """Returns the run with nothing given."""
     return Run(f"as it comes, {who}, seed {SEEDS[0]}", who, Draw(0.0, 0.0, False), SEEDS[0])
-
-
-def mean(found: Sequence[float]) -> float:
-    """Returns the geometric mean; infinite where one is."""
-    return math.exp(statistics.fmean(map(math.log, found)))

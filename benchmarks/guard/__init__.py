@@ -1,1 +1,0 @@
-"""What DivergenceGuard makes of rates that are too high: python -m benchmarks.guard."""

@@ -1,0 +1,76 @@
+"""The best learning rate: how it is searched, and what is said of runs with others."""
+
+import math
+
+import keras
+import pytest
+
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("the tasks run on TensorFlow", allow_module_level=True)
+
+from benchmarks.defaults.runs import key
+from benchmarks.rates import search
+from benchmarks.rates.report import lines, rows
+from benchmarks.support.cells import Cells
+
+PLAN = search.Plan("orthogonal", has_cycle=True, seed=1)
+
+
+@pytest.fixture
+def valley(monkeypatch):
+    """Runs that are not made: the loss is a parabola of the rate's logarithm, and 1 at the best."""
+    asked, best = [], {"rate": 0.01}
+
+    def train(task, plan, rate, has_guard):
+        asked.append((rate, has_guard))
+        off = math.log10(rate / best["rate"])
+        return {
+            "end": None if off > 1.2 and not has_guard else 1 + off**2,
+            "events": ["back"] * (off > 0.9 and has_guard),
+            "seconds": 1.0,
+        }
+
+    monkeypatch.setattr(search, "_train", train)
+    return asked, best
+
+
+@pytest.mark.parametrize("rate", [1e-4, 0.0032, 0.01, 0.1, 10.0])
+def test_the_best_half_decade_is_found_from_both_sides(tmp_path, valley, rate):
+    asked, best = valley
+    best["rate"] = rate
+    cells = Cells(tmp_path / "results.json")
+    assert search.Search(cells, PLAN).best("bag") == rate
+    made = len(asked)
+    assert len(set(asked)) == made  # None twice.
+    assert search.Search(Cells(tmp_path / "results.json"), PLAN).best("bag") == rate
+    assert len(asked) == made
+
+
+def test_where_all_diverge_only_lower_rates_are_tried(tmp_path, valley):
+    asked, best = valley
+    best["rate"] = 1e-6
+    assert search.Search(Cells(tmp_path / "results.json"), PLAN).best("bag") == 1e-6
+    assert max(rate for rate, _ in asked) == search.rate_of(search.FIRST)
+
+
+def test_rows_are_ratios_to_the_best_rate(tmp_path, valley):
+    cells, defaults = Cells(tmp_path / "results.json"), Cells(tmp_path / "defaults.json")
+    for how, end in (("OneCycle", 1.5), ("found and OneCycle", 1.25)):
+        defaults.add("bag", key(f"NAGD, orthogonal, {how}", 1), {"end": end})
+    (row,) = rows(cells, defaults, PLAN, ["bag"])
+    assert (row.rate, row.clean, row.ungiven) == (0.01, 1.0, [1.5, 1.25])
+    clean, ten, thirty = row.guarded
+    assert clean == (1.0, 1.0, 0)
+    assert ten == (2.0, 2.0, 1)
+    assert (thirty.alone, thirty.alarms) == (math.inf, 1)
+    said = lines(PLAN, [row])
+    assert "| bag | 0.01 | 1 | 1.50 | 1.25 | 1.00 | 1.00 (0) | 2.00 | 2.00 (1) | inf |" in said[4]
+    assert "found and OneCycle: 1.25 of the best rate" in said
+    assert "10x with the guard: 0 of 1 within 1.3 of the best rate, 1 with alarms" in said
+
+
+def test_without_the_defaults_runs_nothing_is_said_of_them(tmp_path, valley):
+    cells = Cells(tmp_path / "results.json")
+    (row,) = rows(cells, Cells(tmp_path / "none.json"), PLAN, ["bag"])
+    assert row.ungiven == []
+    assert not any("found" in line for line in lines(PLAN, [row]))
