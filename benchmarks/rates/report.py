@@ -1,97 +1,67 @@
 """How near a rate that was found comes to the best, and what DivergenceGuard makes of high ones."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
 from benchmarks.defaults.runs import key
+from benchmarks.race.report import markdown
 from benchmarks.rates.search import Plan, Search, loss
 from benchmarks.support.cells import Cells
 
+UNGIVEN = "OneCycle", "found and OneCycle"  # of the contestants of `benchmarks.defaults`
 TIMES = 1.0, 10.0, 30.0
 GOOD = 1.3  # times the best run's loss at the end
-UNGIVEN = "OneCycle", "found and OneCycle"  # of the contestants of `benchmarks.defaults`
 
 
-class Guarded(NamedTuple):
-    """A run with the guard, and the same without.
-
-    Attributes:
-        alone: the loss at the end without the guard, of that of the best rate.
-        ratio: the same with the guard.
-        alarms: how often the guard went back.
-    """
-
-    alone: float
-    ratio: float
-    alarms: int
-
-
-class Row(NamedTuple):
-    """A task.
-
-    Attributes:
-        task: its name.
-        rate: the best learning rate.
-        clean: the loss at its end.
-        ungiven: the ratios to it of the runs to which no rate was given; empty if they are missing.
-        guarded: the runs with `TIMES` the rate.
-    """
-
-    task: str
-    rate: float
-    clean: float
-    ungiven: list[float]
-    guarded: list[Guarded]
-
-
-def rows(cells: Cells, defaults: Cells, plan: Plan, tasks: Iterable[str]) -> Iterator[Row]:
-    """Trains, and yields a row for each task.
+def ungiven(cells: Cells, defaults: Cells, plan: Plan, tasks: Iterable[str]) -> list[str]:
+    """Trains, and returns how near the runs come to which no learning rate was given.
 
     Args:
         cells: of the runs with a given learning rate.
-        defaults: of `benchmarks.defaults`.
+        defaults: of `benchmarks.defaults`, which has the others.
         plan: how the tasks are trained.
         tasks: their names.
     """
+    rows, ratios = [], []
+    for task, rate, clean in _best(Search(cells, plan), tasks):
+        found = [
+            defaults.of(task, key(f"NAGD, {plan.direction}, {how}", plan.seed)) for how in UNGIVEN
+        ]
+        ratios.append([loss(each) / clean for each in found if each])
+        rows.append([task, f"{rate:.2g}", f"{clean:.4g}", *(f"{r:.2f}" for r in ratios[-1])])
+    said = [markdown(["", "best rate", "loss", *UNGIVEN], rows), ""]
+    for how, each in zip(UNGIVEN, zip(*ratios, strict=True), strict=False):
+        mean = statistics.geometric_mean(each)
+        said.append(f"{how}: {mean:.2f} times the loss of the best rate (geometric mean)")
+    return said
+
+
+def guarded(cells: Cells, plan: Plan, tasks: Iterable[str]) -> list[str]:
+    """Trains, and returns what becomes of rates that are too high, with the guard and without."""
+    rows, good, alarms = [], dict.fromkeys(TIMES, 0), dict.fromkeys(TIMES, 0)
     search = Search(cells, plan)
-    for task in tasks:
-        rate = search.best(task)
-        clean = loss(search.run(task, rate))
-        guarded = []
+    for task, rate, clean in _best(search, tasks):
+        rows.append([task, f"{rate:.2g}", f"{clean:.4g}"])
         for times in TIMES:
-            alone, with_guard = (search.run(task, times * rate, has) for has in (False, True))
-            ratios = loss(alone) / clean, loss(with_guard) / clean
-            guarded.append(Guarded(*ratios, len(with_guard["events"])))
-        names = [f"NAGD, {plan.direction}, {how}" for how in UNGIVEN if plan.has_cycle]
-        found = [defaults.of(task, key(name, plan.seed)) for name in names]
-        yield Row(task, rate, clean, [loss(each) / clean for each in found if each], guarded)
-
-
-def lines(plan: Plan, found: Sequence[Row]) -> list[str]:
-    """Returns a table as Markdown, and what it says."""
-    ungiven = list(UNGIVEN if all(row.ungiven for row in found) else ())
-    heads = [f"{times:g}x{guard}" for times in TIMES for guard in (", alone", ", guard")]
-    said = [
-        f"{plan.direction}, {'one cycle' if plan.has_cycle else 'constant'}, seed {plan.seed}",
-        "",
-        f"| {' | '.join(['task', 'best rate', 'loss', *ungiven, *heads])} |",
-        f"|{'---|' * (3 + len(ungiven) + len(heads))}",
-    ]
-    for row in found:
-        numbers = [f"{ratio:.2f}" for ratio in row.ungiven] if ungiven else []
-        for each in row.guarded:
-            numbers += [f"{each.alone:.2f}", f"{each.ratio:.2f} ({each.alarms})"]
-        said.append(f"| {row.task} | {row.rate:.2g} | {row.clean:.4g} | {' | '.join(numbers)} |")
-    said.append("")
-    for place, name in enumerate(ungiven):
-        ratio = statistics.geometric_mean(row.ungiven[place] for row in found)
-        said.append(f"{name}: {ratio:.2f} of the best rate")
-    for place, times in enumerate(TIMES):
-        good = sum(row.guarded[place].ratio <= GOOD for row in found)
-        alarms = sum(row.guarded[place].alarms > 0 for row in found)
+            if times > 1:
+                rows[-1].append(f"{loss(search.run(task, times * rate)) / clean:.2f}")
+            found = search.run(task, times * rate, has_guard=True)
+            ratio, events = loss(found) / clean, len(found["events"])
+            rows[-1].append(f"{ratio:.2f} ({events})")
+            good[times] += ratio <= GOOD
+            alarms[times] += events > 0
+    heads = [f"{t:g}x{how}" for t in TIMES for how in (", alone", ", guard")][1:]
+    said = [markdown(["", "best rate", "loss", *heads], rows), ""]
+    for t in TIMES:
         said.append(
-            f"{times:g}x with the guard: {good} of {len(found)} within {GOOD} of the best rate, "
-            f"{alarms} with alarms"
+            f"{t:g}x with the guard: {good[t]} of {len(rows)} within {GOOD} of the best rate, "
+            f"{alarms[t]} with alarms"
         )
     return said
+
+
+def _best(search: Search, tasks: Iterable[str]) -> Iterator[tuple[str, float, float]]:
+    """Yields each task, its best learning rate and the loss at the end with it."""
+    for task in tasks:
+        rate = search.best(task)
+        yield task, rate, loss(search.run(task, rate))
