@@ -1,6 +1,8 @@
 """How near a rate that was found comes to the best, and what DivergenceGuard makes of high ones."""
 
+import itertools
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from benchmarks.defaults.runs import key
@@ -10,6 +12,7 @@ from benchmarks.support.cells import Cells
 
 UNGIVEN = "OneCycle", "found and OneCycle"  # of the contestants of `benchmarks.defaults`
 TIMES = 1.0, 10.0, 30.0
+WAYS = {"alone": False, "guard": True}
 GOOD = 1.3  # times the best run's loss at the end
 
 
@@ -38,26 +41,26 @@ def ungiven(cells: Cells, defaults: Cells, plan: Plan, tasks: Iterable[str]) -> 
 
 def guarded(cells: Cells, plan: Plan, tasks: Iterable[str]) -> list[str]:
     """Trains, and returns what becomes of rates that are too high, with the guard and without."""
-    rows, good, alarms = [], dict.fromkeys(TIMES, 0), dict.fromkeys(TIMES, 0)
     search = Search(cells, plan)
+    rows = []
+    good: Counter[str] = Counter()
     for task, rate, clean in _best(search, tasks):
-        rows.append([task, f"{rate:.2g}", f"{clean:.4g}"])
-        for times in TIMES:
-            if times > 1:
-                rows[-1].append(f"{loss(search.run(task, times * rate)) / clean:.2f}")
-            found = search.run(task, times * rate, has_guard=True)
+        row = [task, f"{rate:.2g}", f"{clean:.4g}"]
+        for times, (name, has_guard) in itertools.product(TIMES, WAYS.items()):
+            found = search.run(task, times * rate, has_guard)
             ratio, events = loss(found) / clean, len(found["events"])
-            rows[-1].append(f"{ratio:.2f} ({events})")
-            good[times] += ratio <= GOOD
-            alarms[times] += events > 0
-    heads = [f"{t:g}x{how}" for t in TIMES for how in (", alone", ", guard")][1:]
-    said = [markdown(["", "best rate", "loss", *heads], rows), ""]
-    for t in TIMES:
-        said.append(
-            f"{t:g}x with the guard: {good[t]} of {len(rows)} within {GOOD} of the best rate, "
-            f"{alarms[t]} with alarms"
-        )
-    return said
+            row.append(f"{ratio:.2f}" + f" ({events})" * has_guard)
+            good[f"{times:g}x, {name}"] += ratio <= GOOD
+            good[f"{times:g}x, alarms"] += events > 0
+        rows.append(row)
+    heads = [f"{times:g}x, {name}" for times in TIMES for name in WAYS]
+    said = [
+        f"{times:g}x: {good[f'{times:g}x, alone']} of {len(rows)} within {GOOD} of the best rate "
+        f"alone, {good[f'{times:g}x, guard']} with the guard, which went back in "
+        f"{good[f'{times:g}x, alarms']}"
+        for times in TIMES
+    ]
+    return [markdown(["", "best rate", "loss", *heads], rows), "", *said]
 
 
 def _best(search: Search, tasks: Iterable[str]) -> Iterator[tuple[str, float, float]]:
