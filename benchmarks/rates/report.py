@@ -34,8 +34,8 @@ def ungiven(cells: Cells, defaults: Cells, plan: Plan, tasks: Iterable[str]) -> 
         rows.append([task, f"{rate:.2g}", f"{clean:.4g}", *(f"{r:.2f}" for r in ratios[-1])])
     said = [markdown(["", "best rate", "loss", *UNGIVEN], rows), ""]
     for how, each in zip(UNGIVEN, zip(*ratios, strict=True), strict=False):
-        mean = statistics.geometric_mean(each)
-        said.append(f"{how}: {mean:.2f} times the loss of the best rate (geometric mean)")
+        mean, middle = statistics.geometric_mean(each), statistics.median(each)
+        said.append(f"{how}, to the best rate: mean {mean:.2f} (geometric), median {middle:.2f}")
     return said
 
 

@@ -61,7 +61,7 @@ def test_what_was_given_no_rate_is_compared_with_the_best(tmp_path, valley):
     said = "\n".join(ungiven(cells, defaults, PLAN, ["bag", "cancer"]))
     assert "| bag | 0.01 | 1 | 1.50 | 1.25 |" in said
     assert "| cancer | 0.01 | 1 | 6.00 | 5.00 |" in said
-    assert "found and OneCycle: 2.50 times" in said
+    assert "found and OneCycle, to the best rate: mean 2.50 (geometric), median 3.12" in said
 
 
 def test_without_those_runs_only_the_best_rate_is_there(tmp_path, valley):
