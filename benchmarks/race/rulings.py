@@ -14,7 +14,7 @@ from benchmarks.support.cells import Cells
 SEEDS = 1, 2, 3  # The first of them chooses the learning rate.
 MIDDLE = 0.0032
 LONGER, LEADING = 5, 3  # times the updates, for so many of NAGD's and so many others
-LONG = "text", "digits"
+LONG = "text", "curves", "digits", "shapes", "table"
 FACTORS = {"SGD": 10.0, "Lion": 0.1}  # without momentum, and with steps of full size
 WIDEST = 4  # half decades on either side
 

@@ -11,9 +11,6 @@ WORKLOADS = {
     "recommender": Workload("recommender, embeddings", others.recommender, 512, 1_600, "loss"),
     "text": Workload("text, small transformer", others.text, 16, 400, "loss"),
     "photograph": Workload("photograph, SIREN", images.photograph, 2_304, 1_600, "loss"),
-}
-# Chosen before any result was seen; not run yet.
-TO_COME = {
     "shapes": Workload("shapes, residual network", shapes.residual, 64, 400, "cross_entropy"),
     "table": Workload("table, embeddings of categories", tables.table, 256, 1_600, "loss"),
 }

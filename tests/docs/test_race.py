@@ -16,7 +16,7 @@ from benchmarks.race import __main__ as race
 from benchmarks.race import figures, judging, plan, report, rulings, speed, trial
 from benchmarks.race.contestants import ALL, BUILT_IN, DRAWS, OURS, Draw, at_average, of_workload
 from benchmarks.race.workload import Workload, paired
-from benchmarks.race.workloads import TO_COME, WORKLOADS
+from benchmarks.race.workloads import WORKLOADS
 from benchmarks.support.cells import Cells
 from tests.support.drivers import to_float64
 
@@ -134,9 +134,7 @@ def test_a_run_whose_loss_is_not_finite_ends(logistic):
 
 
 @pytest.mark.keep(1)
-@pytest.mark.parametrize(
-    "workload", [*WORKLOADS.values(), *TO_COME.values()], ids=[*WORKLOADS, *TO_COME]
-)
+@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=WORKLOADS)
 def test_a_workload_has_what_its_name_says(workload):
     problem = workload.make()
     keras.utils.set_random_seed(3)
