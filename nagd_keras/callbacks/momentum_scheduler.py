@@ -7,7 +7,7 @@ import keras
 
 from nagd_keras.arguments import call_of, takes, verbosity
 from nagd_keras.callbacks.optimizers import check_settable, optimizer_of
-from nagd_keras.callbacks.together import MOMENTUM, SHOW, check
+from nagd_keras.callbacks.together import MOMENTUM, check
 from nagd_keras.nagd import NAGD
 from nagd_keras.tensors import number
 
@@ -43,7 +43,7 @@ class MomentumScheduler(keras.callbacks.Callback):
         [0.5, 0.75, 0.833]
     """
 
-    fit_roles = MOMENTUM, SHOW
+    fit_roles = (MOMENTUM,)
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()

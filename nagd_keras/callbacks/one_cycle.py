@@ -19,7 +19,7 @@ from nagd_keras.callbacks.optimizers import (
 )
 from nagd_keras.callbacks.own_rate import OwnRate
 from nagd_keras.callbacks.rollbacks import Rollbacks
-from nagd_keras.callbacks.together import CYCLE, MOMENTUM, SCALE, SHOW, check
+from nagd_keras.callbacks.together import CYCLE, MOMENTUM, SCALE, check
 from nagd_keras.nagd import NAGD
 from nagd_keras.schedules.one_cycle import Anneal
 from nagd_keras.tensors import number
@@ -107,7 +107,7 @@ class OneCycle(keras.callbacks.Callback):
         self.initial_divisor = value("initial_divisor", initial_divisor, least=1.0)
         self.final_divisor = positive("final_divisor", final_divisor)
         self.momentum = None if momentum is None else _checked_momenta(momentum)
-        self.fit_roles = (CYCLE, SHOW) if momentum is None else (CYCLE, SHOW, MOMENTUM)
+        self.fit_roles = (CYCLE,) if momentum is None else (CYCLE, MOMENTUM)
         self.warm_up_fraction, self.anneal, self.three_phase = warm_up_fraction, anneal, three_phase
         self.total_steps = total_steps
         # Raises for bad settings; of a fit's length nothing is known yet.
