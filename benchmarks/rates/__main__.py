@@ -31,13 +31,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.json" if options.quick else RESULTS
         tasks, epochs = (QUICK, 1) if options.quick else (TASKS, None)
+        # Quick runs are not to be compared with whole ones.
+        cells, defaults = Cells(path), Cells(path if options.quick else DEFAULTS)
         for direction in options.direction or DIRECTIONS:
             plan = Plan(direction, not options.constant, options.seed, epochs)
-            cells = Cells(path)
             if options.guard:
                 said = guarded(cells, plan, tasks)
             else:
-                said = ungiven(cells, Cells(DEFAULTS), plan, tasks)
+                said = ungiven(cells, defaults, plan, tasks)
             how = "constant" if options.constant else "one cycle"
             print("", f"{direction}, {how}, seed {options.seed}", "", *said, sep="\n")
 

@@ -25,17 +25,22 @@ def ungiven(cells: Cells, defaults: Cells, plan: Plan, tasks: Iterable[str]) -> 
         plan: how the tasks are trained.
         tasks: their names.
     """
-    rows, ratios = [], []
+    rows = []
+    ratios: dict[str, list[float]] = {how: [] for how in UNGIVEN}
     for task, rate, clean in _best(Search(cells, plan), tasks):
-        found = [
-            defaults.of(task, key(f"NAGD, {plan.direction}, {how}", plan.seed)) for how in UNGIVEN
-        ]
-        ratios.append([loss(each) / clean for each in found if each])
-        rows.append([task, f"{rate:.2g}", f"{clean:.4g}", *(f"{r:.2f}" for r in ratios[-1])])
+        row = [task, f"{rate:.2g}", f"{clean:.4g}"]
+        for how in UNGIVEN:
+            found = defaults.of(task, key(f"NAGD, {plan.direction}, {how}", plan.seed))
+            ratios[how] += [loss(found) / clean] if found else []
+            row.append(f"{ratios[how][-1]:.2f}" if found else "")
+        rows.append(row)
     said = [markdown(["", "best rate", "loss", *UNGIVEN], rows), ""]
-    for how, each in zip(UNGIVEN, zip(*ratios, strict=True), strict=False):
-        mean, middle = statistics.geometric_mean(each), statistics.median(each)
-        said.append(f"{how}, to the best rate: mean {mean:.2f} (geometric), median {middle:.2f}")
+    for how, each in ratios.items():
+        if len(each) == len(rows):
+            mean, middle = statistics.geometric_mean(each), statistics.median(each)
+            said.append(
+                f"{how}, to the best rate: mean {mean:.2f} (geometric), median {middle:.2f}"
+            )
     return said
 
 

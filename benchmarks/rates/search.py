@@ -51,12 +51,13 @@ class Search:
     def run(self, task: str, rate: float, has_guard: bool = False) -> dict[str, Any]:
         """Returns what a run found; makes it if need be."""
         key = self._plan.key(rate, has_guard)
-        if self._cells.of(task, key) is None:
+        found = self._cells.of(task, key)
+        if found is None:
             found = _train(task, self._plan, rate, has_guard)
             self._cells.add(task, key, found)
             said = f"{loss(found):.4g}, {len(found['events'])} rollbacks, {found['seconds']:.0f} s"
             print(f"  {task}: {key}: {said}", flush=True)
-        return self._cells.of(task, key) or {}
+        return found
 
     def best(self, task: str) -> float:
         """Returns the best learning rate, from where the loss rises to both sides."""
@@ -69,7 +70,7 @@ class Search:
 
         end(FIRST)
         for way, last in ((1, HIGHEST), (-1, LOWEST)):
-            half, worse = min(ends, key=end), 0
+            half, worse = FIRST, 0
             # Two in a row: one may be bad by chance. Where all diverged, only lower rates can help.
             while half != last and worse < 2 and not (way > 0 and min(ends.values()) == math.inf):
                 half += way

@@ -29,7 +29,7 @@ def data():
     return rng.normal(size=(32, 4)), rng.normal(size=(32, 2))
 
 
-@pytest.mark.keep(2)
+@pytest.mark.keep(3)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("direction", ["adaptive", directions.Orthogonal(0.5)], ids=str)
 def test_it_trains_on_from_rest(name, direction):
