@@ -2,7 +2,7 @@
 
 On the backend that Keras is set to, JAX or PyTorch, its Muon, the backend's own and NAGD train two
 workloads, each with the setting that was the best of its trials in the race. Runs that were made
-are kept.
+are kept. It needs the version of Python that the race ran on.
 """
 
 import argparse
@@ -26,6 +26,7 @@ HERE = Path(__file__).parent / "crosscheck.json"
 RACE = Path(__file__).parent / "results.json"
 NAMES = "curves", "text"
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+PYTHON = "{}.{}".format(*sys.version_info)
 MUON, OURS = "Muon", "NAGD, orthogonal"
 
 
@@ -67,6 +68,12 @@ def ends(cells: Cells, race: Cells, name: str, backend: str, row: Row) -> list[f
     return [last(run, judged) for run in found if run]
 
 
+def raced_on(race: Cells) -> str:
+    """Returns the version of Python that the race ran on."""
+    run = race.of("text", f"{MUON}, seed {SEEDS[0]}") or {}
+    return run["where"]["Python"].rpartition(".")[0]
+
+
 def table(cells: Cells, race: Cells) -> str:
     """Returns the medians, with the least and the largest, as Markdown."""
     lines = []
@@ -106,6 +113,9 @@ def main() -> int:
     if not arguments.report:
         if backend not in PEERS:
             parser.error("set KERAS_BACKEND to jax or torch: TensorFlow has no Muon of its own")
+        if (version := raced_on(race)) != PYTHON:
+            # The text is that of Python's own library.
+            parser.error(f"the race ran on Python {version}, this is {PYTHON}: their texts differ")
         from benchmarks.race.trial import train
 
         problems = {name: WORKLOADS[name].make() for name in NAMES}

@@ -1,5 +1,8 @@
 """The Muons of other packages, as `fit` takes them, make the steps of Keras' Muon."""
 
+import re
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -51,3 +54,14 @@ def test_each_has_the_best_setting_of_its_kind_and_what_is_there_is_not_run_agai
     assert next(crosscheck.todo(cells, "jax"), None) is None
     assert "| JAX | Optax' Muon | 2 (1 to 3) | 2 (1 to 3) |" in crosscheck.table(cells, race)
     assert "| PyTorch | NAGD |  |  |" in crosscheck.table(cells, race)
+
+
+@pytest.mark.skipif(not crosscheck.HERE.exists(), reason="a source distribution has no results")
+def test_the_page_has_the_table():
+    page = (Path(__file__).parents[2] / "docs" / "race.md").read_text()
+    assert crosscheck.table(Cells(crosscheck.HERE), Cells(crosscheck.RACE)) in page
+
+
+@pytest.mark.skipif(not crosscheck.RACE.exists(), reason="a source distribution has no results")
+def test_the_race_has_the_version_of_its_text():
+    assert re.fullmatch(r"3\.\d+", crosscheck.raced_on(Cells(crosscheck.RACE)))
