@@ -52,8 +52,7 @@ def report(results: Cells, name: str, experiment: Experiment, output: Path | Non
     """Prints the tables of an experiment, and draws its figure if there is a place for it."""
     print(paper.markdown(results, name, experiment, SPREAD, SEEDS), end="\n\n")
     if name == "curves":
-        if next(missing(results, name, experiment), None) is None:
-            print(paper.directed(results, name, experiment, SPREAD, SEEDS), end="\n\n")
+        print(paper.directed(results, name, experiment, SPREAD, SEEDS), end="\n\n")
         print(paper.drop(results, name, experiment), end="\n\n")
         print(paper.claims_markdown(results, name, experiment), end="\n\n")
     if output:
