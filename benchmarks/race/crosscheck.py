@@ -1,11 +1,13 @@
-"""Whether Keras' Muon trains as Optax' and PyTorch's do: python -m benchmarks.race.crosscheck.
+"""Whether the race is the same on other backends: python -m benchmarks.race.crosscheck.
 
-On the backend that Keras is set to, JAX or PyTorch, its Muon, the backend's own and NAGD train two
-workloads, each with the setting that was the best of its trials in the race. Runs that were made
-are kept. It needs the version of Python that the race ran on.
+On the backend that Keras is set to, JAX or PyTorch, Keras' Muon, the backend's own and NAGD train
+two workloads. On JAX, Adam's kind trains those with embeddings. Each has the setting that was the
+best of its trials in the race. Runs that were made are kept. It needs the version of Python that
+the race ran on.
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 from collections.abc import Iterator
@@ -24,9 +26,11 @@ from benchmarks.support.cells import Cells
 
 HERE = Path(__file__).parent / "crosscheck.json"
 RACE = Path(__file__).parent / "results.json"
-NAMES = "curves", "text"
+MUONS = "curves", "text"
+EMBEDDINGS = "recommender", "text", "table"
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 PYTHON = "{}.{}".format(*sys.version_info)
+SQUARES = "Adam", "AdamW", "Nadam", "NAGD, adaptive"
 MUON, OURS = "Muon", "NAGD, orthogonal"
 
 
@@ -37,11 +41,13 @@ class Row(NamedTuple):
         who: in the table.
         setting_of: the contestant of the race whose best setting it has.
         contestant: what makes it.
+        names: the workloads.
     """
 
     who: str
     setting_of: str
     contestant: Contestant
+    names: tuple[str, ...] = MUONS
 
 
 def rows(backend: str) -> list[Row]:
@@ -50,6 +56,8 @@ def rows(backend: str) -> list[Row]:
     if backend in PEERS:
         who, make = PEERS[backend]
         found.insert(1, Row(who, MUON, Contestant(make)))
+    if backend != "torch":
+        found += [Row(who, who, ALL[who], EMBEDDINGS) for who in SQUARES]
     return found
 
 
@@ -74,17 +82,15 @@ def raced_on(race: Cells) -> str:
     return run["where"]["Python"].rpartition(".")[0]
 
 
-def table(cells: Cells, race: Cells) -> str:
-    """Returns the medians, with the least and the largest, as Markdown."""
-    lines = []
-    for backend, title in BACKENDS.items():
-        for row in rows(backend):
-            line = [title, row.who]
-            for name in NAMES:
-                found = ends(cells, race, name, backend, row)
-                line.append(said(found))
-            lines.append(line)
-    return markdown(["", "", *NAMES], lines)
+def table(cells: Cells, race: Cells, names: tuple[str, ...]) -> str:
+    """Returns the medians, with the least and the largest, of some workloads as Markdown."""
+    lines = [
+        [title, row.who, *(said(ends(cells, race, name, backend, row)) for name in names)]
+        for backend, title in BACKENDS.items()
+        for row in rows(backend)
+        if row.names == names
+    ]
+    return markdown(["", "", *names], lines)
 
 
 def said(found: list[float]) -> str:
@@ -96,11 +102,10 @@ def said(found: list[float]) -> str:
 
 def todo(cells: Cells, backend: str) -> Iterator[tuple[str, Row, int]]:
     """Yields what was not run on a backend."""
-    for name in NAMES:
-        for seed in SEEDS:
-            for row in rows(backend):
-                if cells.of(name, f"{backend}, {row.who}, seed {seed}") is None:
-                    yield name, row, seed
+    for row in rows(backend):
+        for name, seed in itertools.product(row.names, SEEDS):
+            if cells.of(name, f"{backend}, {row.who}, seed {seed}") is None:
+                yield name, row, seed
 
 
 def main() -> int:
@@ -118,14 +123,14 @@ def main() -> int:
             parser.error(f"the race ran on Python {version}, this is {PYTHON}: their texts differ")
         from benchmarks.race.trial import train
 
-        problems = {name: WORKLOADS[name].make() for name in NAMES}
+        problems = {name: WORKLOADS[name].make() for name in {*MUONS, *EMBEDDINGS}}
         for name, row, seed in todo(cells, backend):
             draw = setting(race, name, row.setting_of)
             found, _ = train(WORKLOADS[name], problems[name], row.contestant, draw, seed)
             cells.add(name, f"{backend}, {row.who}, seed {seed}", found)
             end = last(found, WORKLOADS[name].judged)
             print(f"{name}: {backend}, {row.who}, seed {seed}: {end:.4g}", flush=True)
-    print(table(cells, race))
+    print(table(cells, race, MUONS), table(cells, race, EMBEDDINGS), sep="\n\n")
     return 0
 
 

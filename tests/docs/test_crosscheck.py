@@ -52,14 +52,17 @@ def test_each_has_the_best_setting_of_its_kind_and_what_is_there_is_not_run_agai
         judged = crosscheck.WORKLOADS[name].judged
         cells.add(name, f"jax, {row.who}, seed {seed}", {judged: [9.0, float(seed)]})
     assert next(crosscheck.todo(cells, "jax"), None) is None
-    assert "| JAX | Optax' Muon | 2 (1 to 3) | 2 (1 to 3) |" in crosscheck.table(cells, race)
-    assert "| PyTorch | NAGD |  |  |" in crosscheck.table(cells, race)
+    assert "| JAX | Optax' Muon | 2 (1 to 3) | 2 (1 to 3) |" in crosscheck.table(
+        cells, race, crosscheck.MUONS
+    )
+    assert "| PyTorch | NAGD |  |  |" in crosscheck.table(cells, race, crosscheck.MUONS)
 
 
 @pytest.mark.skipif(not crosscheck.HERE.exists(), reason="a source distribution has no results")
 def test_the_page_has_the_table():
     page = (Path(__file__).parents[2] / "docs" / "race.md").read_text()
-    assert crosscheck.table(Cells(crosscheck.HERE), Cells(crosscheck.RACE)) in page
+    for names in (crosscheck.MUONS, crosscheck.EMBEDDINGS):
+        assert crosscheck.table(Cells(crosscheck.HERE), Cells(crosscheck.RACE), names) in page
 
 
 @pytest.mark.skipif(not crosscheck.RACE.exists(), reason="a source distribution has no results")
