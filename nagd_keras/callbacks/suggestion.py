@@ -43,11 +43,18 @@ def suggested(
         finer.append(sweep.result())
     rate = float(np.exp(np.median(np.log([each.minimum for each in finer]))))
 
+    def tried(rate: float) -> Sweep:
+        return run(np.full(steps, rate), math.inf, 0)
+
     def trained(rate: float) -> np.ndarray:
-        return run(np.full(steps, rate), math.inf, 0).all_losses()
+        return tried(rate).all_losses()
 
     # The same batches, so that a trial is compared with what it began from, batch by batch.
-    untrained = trained(TINY * float(first.learning_rates[0]))
+    still = tried(TINY * float(first.learning_rates[0]))
+    if still.is_spoiled:
+        why = "a weight is not finite after updates too small to matter: look for NaN in the data"
+        return Suggestion(default, False, f"the optimizer's default: {why}")
+    untrained = still.all_losses()
     best = _Trial(rate, trained(rate), untrained)
     for power in range(1, TRIALS):
         lower = _Trial(rate / LOWER**power, trained(rate / LOWER**power), untrained)

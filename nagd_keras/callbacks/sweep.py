@@ -9,7 +9,7 @@ import numpy as np
 
 from nagd_keras.callbacks.learning_rate_sweep import LearningRateSweep
 from nagd_keras.callbacks.optimizers import set_rate, synchronize
-from nagd_keras.tensors import number
+from nagd_keras.tensors import global_norm, number, tensor
 
 
 class Sweep(keras.callbacks.Callback):
@@ -24,7 +24,7 @@ class Sweep(keras.callbacks.Callback):
         self._losses: list[float] = []
         self._smoothed: list[float] = []
         self._average = 0.0
-        self.is_over = False
+        self.is_over = self.is_spoiled = False
         self._progress = keras.utils.Progbar(
             len(rates), verbose=verbose, stateful_metrics=["learning_rate", "loss"]
         )
@@ -58,9 +58,15 @@ class Sweep(keras.callbacks.Callback):
         if done == len(self._rates) or self._smoothed[-1] > self._stop_at * best > 0:
             self._stop()
 
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the weights: a loss can be finite without them, since ReLU may make 0 of NaN."""
+        synchronize(self.model)
+        weights = map(tensor, self.model.trainable_variables)
+        self.is_spoiled = not math.isfinite(number(global_norm(weights)))
+
     def all_losses(self) -> np.ndarray:
         """Returns the losses, with infinity at the end if the sweep did not get through."""
-        is_broken = len(self._losses) < len(self._rates)
+        is_broken = self.is_spoiled or len(self._losses) < len(self._rates)
         return np.array([*self._losses, math.inf] if is_broken else self._losses)
 
     def _stop(self) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from nagd_keras import NAGD
+from nagd_keras.callbacks import find_learning_rate
 from tests.support.drivers import assert_identical, snapshot, to_float64
 from tests.support.sweeps import rich_model, sweep
 from tests.support.training import BATCH, data, network
@@ -257,3 +258,27 @@ def test_a_fit_of_the_models_own_gets_what_it_understands(form):
     np.testing.assert_allclose(found.losses, np.mean((predicted - y) ** 2), rtol=1e-5)
     assert len(found.losses) == 8
     assert_identical(snapshot(model), before)
+
+
+class Hidden(keras.layers.Layer):
+    """Makes 0 of NaN, as ReLU does where it is computed as a maximum."""
+
+    def call(self, x):
+        return keras.ops.where(keras.ops.isnan(x), 0.0, x)
+
+
+@pytest.mark.parametrize("spoiled", [slice(None), 5], ids=["all", "one row"])
+def test_nan_that_the_loss_does_not_show(spoiled):
+    """The loss stays finite, and the weights do not."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(8), Hidden(), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile(NAGD(), "mse")
+    inputs = np.array(x)
+    inputs[spoiled] = np.nan
+    before = snapshot(model)
+    with pytest.warns(UserWarning, match="a weight is not finite.*look for NaN in the data"):
+        found = find_learning_rate(model, inputs, y, batch_size=BATCH, verbose=0)
+    assert not found.is_sure
+    assert found.suggested == pytest.approx(0.01)
+    assert_identical(before, snapshot(model))

@@ -51,7 +51,7 @@ class Landscape:
         if rates[0] > 1e-9:
             self.tried.append(rates[0])
         losses = self.trial(rates[0]) if rates[0] < self.edge else np.array([1.0, np.inf])
-        return SimpleNamespace(all_losses=lambda: losses)
+        return SimpleNamespace(all_losses=lambda: losses, is_spoiled=False)
 
     def found(self, last):
         return suggested(self.sweep(np.geomspace(1e-7, last, STEPS)), self.run, STEPS, 0.123)
@@ -92,7 +92,9 @@ def tried(losses, untrained, steps=STEPS):
         if rates[0] < rates[-1]:
             falls = swept(rates, np.linspace(1, 0, len(rates)))
             return SimpleNamespace(is_over=True, result=lambda: falls)
-        return SimpleNamespace(all_losses=lambda: untrained if rates[0] < 1e-9 else losses)
+        return SimpleNamespace(
+            all_losses=lambda: untrained if rates[0] < 1e-9 else losses, is_spoiled=False
+        )
 
     first = swept(np.geomspace(1e-7, 1, steps), np.linspace(1, 0, steps))
     return suggested(first, run, steps, 0.123)
@@ -129,7 +131,7 @@ def test_what_is_sure_is_not_given_up_for_what_is_not():
             falls = swept(rates, np.linspace(1, 0, len(rates)))
             return SimpleNamespace(is_over=True, result=lambda: falls)
         losses = untrained if rates[0] < 1e-9 else sure if rates[0] > 0.05 else lucky
-        return SimpleNamespace(all_losses=lambda: losses)
+        return SimpleNamespace(all_losses=lambda: losses, is_spoiled=False)
 
     first = swept(np.geomspace(1e-7, 1, STEPS), np.linspace(1, 0, STEPS))
     found = suggested(first, run, STEPS, 0.123)
